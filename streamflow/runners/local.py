@@ -24,7 +24,7 @@ from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.autoscaling import Autoscaler, parse_autoscale
 from streamflow.runners.processes.attempt import PooledAttempt
 from streamflow.runners.processes.opening import workers_for
-from streamflow.runners.processes.pool import WorkerPool
+from streamflow.runners.processes.pool import WorkerLostError, WorkerPool, WorkerStartError
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.attempt import Attempt, InlineAttempt
@@ -233,8 +233,7 @@ class LocalJob:
                 error = await self._launcher.cause(failure)
                 self._give_up_rescaling(f"the job failed meanwhile: {reason(error)}")
                 wait = None
-                # Where nothing has run yet its user had better know, unless it is likely to pass.
-                if self._up.is_set() or isinstance(error, UnreachableError):
+                if self._up.is_set() or _passes(error):
                     progress = self._launcher.metrics.taken > taken
                     ran = self._ports.clock.monotonic() - started
                     wait = self._restarts.after(error, progress=progress, ran=ran)
@@ -499,3 +498,9 @@ class LocalJob:
             savepoint=self._saved_at,
             duplicates=sum(operator.duplicates for operator in status.operators),
         )
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of a job in which nothing has run yet is likely to pass: its user had better know the others."""
+    lost = isinstance(error, WorkerLostError) and not isinstance(error, WorkerStartError)
+    return lost or isinstance(error, UnreachableError)

@@ -17,6 +17,14 @@ from streamflow.runners.local import LocalJob
 JOBS = Path(__file__).parent / "jobs.py"
 MADE = Path(__file__).parent / "made.py"
 ROWS = 600
+RUNS = [
+    ("columns", "streaming", 2),
+    ("functions", "micro-batch", 2),
+    ("objects", "batch", 2),
+    ("joined", "streaming", 3),
+    ("running", "batch", 2),
+]
+"""Jobs that give the same with every runner: each with its mode, and a number of workers."""
 
 
 def write_input(base: Path) -> None:
@@ -60,3 +68,13 @@ async def until(handle: LocalJob, condition: Callable[[], bool], seconds: float 
             raise AssertionError("the job has ended before")
         await asyncio.sleep(0.02)
     raise AssertionError("it did not come to that")
+
+
+def check_run(name: str, base: Path, mode: Any, **runner: Any) -> None:
+    """A job gives with a runner what it gives in this process: its rows, and the counts of those read and late."""
+    rows, result = run(name, base, mode=mode, parallelism=3)
+    there, told = run(name, base, mode=mode, parallelism=3, **runner)
+    assert there == rows
+    for at in ("read-1", "write-1"):
+        assert told.records_in[at] == result.records_in[at]
+    assert told.late == result.late

@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from streamflow.runtime.control.framing import framed
 from streamflow.runtime.control.messages import FromProcess, Hello, Told
 from streamflow.runtime.control.wire import encoded
 from streamflow.runtime.transport.handshake import NONCE, Opening
-from tests.processes.running import MADE, loaded, until
+from tests.processes.running import MADE, counted, loaded, run, until
 
 RUDE = Path(__file__).parent / "rude.py"
 
@@ -57,6 +58,21 @@ def test_a_function_that_ends_its_process_is_named_and_the_metrics_are_those_of_
         assert {metric.labels.get("worker") for metric in fenced} == {None, "0", "1"}
 
     asyncio.run(failed())
+
+
+def test_a_worker_that_is_killed_before_anything_has_run_is_replaced_if_there_are_checkpoints(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {"mode": "streaming", "runner": "processes", "processes": 2}
+    with pytest.raises(WorkerLostError, match="was ended by SIGKILL"):
+        run("killed_job", tmp_path, RUDE, **settings)
+    (tmp_path / "killed").unlink()
+    checkpoints = tmp_path / "checkpoints"
+    rows, result = run(
+        "killed_job", tmp_path, RUDE, checkpoint_dir=checkpoints, restart_delay="0s", **settings
+    )
+    assert rows == counted([{"n": n} for n in range(100)])
+    assert result.restarts == 1
 
 
 def test_a_worker_may_import_the_job_for_longer_than_a_handshake_takes(

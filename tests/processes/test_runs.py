@@ -18,7 +18,7 @@ from streamflow.config import Settings
 from streamflow.errors import ConfigError, RecordError
 from streamflow.runners.local import LocalJob
 from streamflow.runtime.control.plan_text import check_same, plan_text
-from tests.processes.running import MADE, loaded, run, until, write_input
+from tests.processes.running import MADE, RUNS, check_run, loaded, until, write_input
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +28,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "processes"),
-    [
-        ("columns", "streaming", 2),
-        ("functions", "micro-batch", 2),
-        ("objects", "batch", 2),
-        ("joined", "streaming", 3),
-        ("running", "batch", 2),
-    ],
-)
+@pytest.mark.parametrize(("name", "mode", "processes"), RUNS)
 def test_workers_give_the_results_of_one_process(name: str, mode: Any, processes: int, base: Path) -> None:
-    rows, result = run(name, base, mode=mode, parallelism=3)
-    there, told = run(name, base, mode=mode, parallelism=3, runner="processes", processes=processes)
-    assert there == rows
-    for at in ("read-1", "write-1"):
-        assert told.records_in[at] == result.records_in[at]
-    assert told.late == result.late
+    check_run(name, base, mode, runner="processes", processes=processes)
 
 
 RECORDS = 15_000

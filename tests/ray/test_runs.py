@@ -16,7 +16,7 @@ import streamflow as sf
 from streamflow.config import Settings
 from streamflow.errors import ConfigError
 from streamflow.runners.ray.starting import RayWorkers
-from tests.processes.running import JOBS, MADE, loaded, run, until, write_input
+from tests.processes.running import JOBS, MADE, RUNS, check_run, loaded, until, write_input
 from tests.processes.test_runs import ON_TWO, RECORDS, check_made, taken
 
 ray = pytest.importorskip("ray")
@@ -98,11 +98,10 @@ def test_a_cluster_that_does_not_answer_is_named(base: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("name", ["functions", "columns"])
-def test_actors_give_the_results_of_one_process(name: str, base: Path) -> None:
-    rows, _ = run(name, base, mode="batch", parallelism=2)
-    there, _ = run(name, base, mode="batch", parallelism=2, runner="ray", network_compression="lz4")
-    assert there == rows
+@pytest.mark.parametrize(("name", "mode", "processes"), RUNS)
+def test_actors_give_the_results_of_one_process(name: str, mode: Any, processes: int, base: Path) -> None:
+    more: dict[str, Any] = {"processes": processes, "worker_cpus": 0.5, "network_compression": "lz4"}
+    check_run(name, base, mode, runner="ray", **more)
     assert not workers()
 
 

@@ -40,7 +40,7 @@ from streamflow.runtime.control.messages import (
 from streamflow.runtime.relayed_logs import log_of
 from streamflow.time.clock import Clock
 
-__all__ = ["Crew", "WorkerLostError", "WorkerPool"]
+__all__ = ["Crew", "WorkerLostError", "WorkerPool", "WorkerStartError"]
 
 _LOG: Final = logging.getLogger("streamflow.workers")
 _PULSE: Final = 1.0
@@ -55,6 +55,10 @@ _START: Final = 120.0
 
 class WorkerLostError(StreamflowError):
     """A worker has died, or has not been heard for too long."""
+
+
+class WorkerStartError(WorkerLostError):
+    """A worker was never up."""
 
 
 class Crew(Protocol):
@@ -145,7 +149,7 @@ class WorkerPool:
                     for place in range(self.workers)
                     if self._membership.present(place) not in self._hellos
                 ]
-                raise WorkerLostError(
+                raise WorkerStartError(
                     f"workers {', '.join(map(str, missing))} were not up after {_START:g} s",
                     hint="see what they wrote on stderr",
                 )
@@ -234,7 +238,7 @@ class WorkerPool:
             self._unfit[member.place] = why
         self._carry_out(self._membership.gone(member, self._clock.monotonic(), why))
         if member not in self._hellos and self._begun is not None and not self._begun.done():
-            lost = WorkerLostError(
+            lost = WorkerStartError(
                 f"worker {member.place} was never up: {why}", hint="see what it wrote on stderr"
             )
             self._begun.set_exception(lost)
