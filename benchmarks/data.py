@@ -50,6 +50,21 @@ def events_ndjson(count: int, *, seed: int = SEED) -> Path:
     return cached(f"events-{count}-{seed}-v{FORMAT}.ndjson", write)
 
 
+def events_in_turn(count: int, files: int, *, seed: int = SEED) -> str:
+    """The pattern of so many files of ndjson among which the events are dealt out in turn, generated on first use."""
+    stem = f"events-{count}-{seed}-v{FORMAT}-of{files}"
+    for number in range(files):
+
+        def write(target: Path, number: int = number) -> None:
+            with target.open("wb") as out:
+                for start in range(0, count, CHUNK):
+                    chunk = event_chunk(start, min(CHUNK, count - start), seed=seed)
+                    chunk.gather_every(files, (number - start) % files).write_ndjson(out)
+
+        cached(f"{stem}-{number}.ndjson", write)
+    return str(cache_folder() / f"{stem}-*.ndjson")
+
+
 def events_parquet(count: int, *, seed: int = SEED) -> Path:
     """The same events as Parquet, one row group per chunk."""
 

@@ -1,6 +1,6 @@
 """`python -m benchmarks.processes`: two processes beside one, on the same events, each in turn.
 
-W1 in columns, W1fn with a Python function in every place, KP a `KeyedProcess`; parallelism 2 in both. Seconds and
+W1 in columns, W1fn with a Python function in every place, KP a `KeyedProcess`; two files, parallelism 2. Seconds and
 processor seconds per additional event, between a fifth of the events and all of them: the workers' start is not in
 them, and told by itself. Ratios are of neighbours in time, the median over the rounds; above 1, two processes are the
 better ones. On two cores: one process with its threads has both already.
@@ -22,7 +22,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks.data import events_ndjson
+from benchmarks.data import events_in_turn
 from benchmarks.figures import Figure
 from benchmarks.program import ROOT, Measurement, Program, ProgramError, measure
 
@@ -42,7 +42,7 @@ class Cost:
 def figures(workload: str, rounds: int, scale: float) -> Iterator[Figure]:
     """The figures of one workload."""
     events = round(EVENTS[workload] * scale)
-    few, all_ = events_ndjson(events // 5), events_ndjson(events)
+    few, all_ = (events_in_turn(count, 2) for count in (events // 5, events))
     faster: list[float] = []
     cheaper: list[float] = []
     starts: list[float] = []
@@ -56,29 +56,29 @@ def figures(workload: str, rounds: int, scale: float) -> Iterator[Figure]:
     yield Figure(f"{workload}: start of two workers", median(starts), "s", "≤", 1.5)
 
 
-def cost(workload: str, processes: int, few: Path, all_: Path) -> Cost:
+def cost(workload: str, processes: int, few: str, all_: str) -> Cost:
     short, long = (run(workload, processes, path) for path in (few, all_))
     more = long.events - short.events
     seconds, processor = (long.seconds - short.seconds) / more, (long.cpu - short.cpu) / more
     return Cost(seconds, processor, short.seconds - seconds * short.events)
 
 
-def run(workload: str, processes: int, path: Path, **more: str) -> Measurement:
+def run(workload: str, processes: int, path: str, **more: str) -> Measurement:
     environment = {
         "STREAMFLOW_BENCH_WORKLOAD": workload,
-        "STREAMFLOW_BENCH_SOURCE": str(path),
+        "STREAMFLOW_BENCH_SOURCE": path,
         "STREAMFLOW_BENCH_PROCESSES": str(processes),
         **more,
     }
     program = Program(
         f"{processes} processes", "benchmarks.workloads.spread", workload, environment=environment
     )
-    return measure(program, path)
+    return measure(program, Path(path))
 
 
 def barrier(rounds: int) -> Figure:
     """The seconds from a checkpoint's beginning to its publication, on two processes and on one."""
-    path = events_ndjson(EVENTS["KP"] // 5)
+    path = events_in_turn(EVENTS["KP"] // 5, 2)
     differences: list[float] = []
     for _ in range(rounds):
         taken = [run("KP", n, path, STREAMFLOW_BENCH_CHECKPOINTS="250ms").more["checkpoint"] for n in (1, 2)]

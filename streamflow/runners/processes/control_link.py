@@ -134,7 +134,8 @@ class ControlLink:
         while True:
             for body in self._bodies:
                 told = to_process(body)
-                loop.call_soon_threadsafe(hear, told.attempt, told.message)
+                with suppress(RuntimeError):  # a worker that has left has closed its loop
+                    loop.call_soon_threadsafe(hear, told.attempt, told.message)
             self._bodies = []
             data, why = None, None
             try:

@@ -1,7 +1,9 @@
-"""Control connections with TLS: certificates of the authority only, and both directions at once."""
+"""Control connections: both directions at once, under TLS with certificates of the authority only, and to the end."""
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +68,43 @@ def test_messages_pass_both_ways_under_tls(tmp_path: Path) -> None:
         assert len([each for each in there if isinstance(each, Logged)]) == 20
 
     asyncio.run(exchanged())
+
+
+class Closed(asyncio.SelectorEventLoop):
+    """A loop that is closed, and says when it is called all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.close()
+        self.called = threading.Event()
+
+    def call_soon_threadsafe(self, *args: Any, **given: Any) -> asyncio.Handle:
+        self.called.set()
+        return super().call_soon_threadsafe(*args, **given)
+
+
+def test_a_word_to_a_worker_that_has_left_does_nothing(tmp_path: Path) -> None:
+    async def told() -> None:
+        joined: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        server = ControlServer(SECRET)
+        await server.open(f"unix:{tmp_path}/c", lambda hello, connection: joined.set_result(connection))
+        link = await asyncio.to_thread(ControlLink, server.address, SECRET, silence=10.0)
+        loop = Closed()
+        link.open(loop, lambda _, message: None)
+        (reader,) = (each for each in threading.enumerate() if each.name == "streamflow-control-reader")
+        link.send(0, Hello(0, 0, 1, "here", "", {}))
+        connection = await joined
+        for _ in range(2):
+            loop.called.clear()
+            connection.send(0, Pulse())
+            assert await asyncio.to_thread(loop.called.wait, 10)
+        link.send(0, Logged(20, "streamflow", "the last word", {}, 0.0))
+        carrying = asyncio.create_task(connection.carry(lambda _, message: there.append(message)))
+        there: list[FromProcess] = []
+        await asyncio.to_thread(link.close)
+        await carrying
+        await asyncio.to_thread(reader.join, 10)
+        assert any(isinstance(each, Logged) for each in there)
+        await server.close()
+
+    asyncio.run(told())
