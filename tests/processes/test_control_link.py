@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextvars import Context
 from pathlib import Path
-from typing import Any
+from typing import TypeVarTuple
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.unit.runtime.test_socket_transport import certified
 
 SECRET = Secret("s" * 64)
 LARGE = "x" * 300_000
+Ts = TypeVarTuple("Ts")
 
 
 def deploy(text: str) -> Deploy:
@@ -78,9 +81,11 @@ class Closed(asyncio.SelectorEventLoop):
         self.close()
         self.called = threading.Event()
 
-    def call_soon_threadsafe(self, *args: Any, **given: Any) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         self.called.set()
-        return super().call_soon_threadsafe(*args, **given)
+        return super().call_soon_threadsafe(callback, *args, context=context)
 
 
 def test_a_word_to_a_worker_that_has_left_does_nothing(tmp_path: Path) -> None:
