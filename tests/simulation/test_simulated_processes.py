@@ -144,6 +144,14 @@ def test_a_reference_job_survives_on_workers(name):
     assert lives.simulation.crashed.total() > 3
 
 
+def test_a_checkpoint_that_vanishes_or_that_the_disk_does_not_give_is_no_fault_of_the_job():
+    outcomes = list(on_workers("totals").run([70_000_001, 70_000_096]))
+    interventions = [outcome.schedule.incarnations[0].interventions for outcome in outcomes]
+    assert ["vanish" in [each.what for each in those] for those in interventions] == [True, True]
+    assert outcomes[1].schedule.incarnations[0].faults
+    assert [outcome.failure for outcome in outcomes] == [None, None]
+
+
 def test_a_seed_is_one_trace_whatever_process_runs_it():
     program = (
         "from tests.simulation.jobs import on_workers\n"

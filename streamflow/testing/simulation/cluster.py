@@ -181,6 +181,7 @@ class Cluster:
             leaks,
             interventions.vanished,
             befallen=Counter(self._befallen),
+            damaged=() if faulted else tuple(witness.damaged),
         )
 
     # What processes are given.

@@ -20,11 +20,14 @@ __all__ = ["Witness"]
 
 
 class Witness:
-    """Sees the messages of one coordinator and each checkpoint that it publishes; `complaints` are in words."""
+    """Sees the messages of one coordinator and each checkpoint that it publishes; `complaints` are in words, and so is
+    what could not be read of checkpoints, `damaged`."""
 
     def __init__(self, disk: SimDisk, root: Path, job: str) -> None:
         self.complaints: list[str] = []
-        self._blobs = LocalBlobs(root, disk)
+        self.damaged: list[str] = []
+        self._disk = disk
+        self._root = root
         self._job = job
         self._parts: dict[int, dict[int, set[tuple[str, SubtaskEntry]]]] = defaultdict(
             lambda: defaultdict(set)
@@ -38,14 +41,14 @@ class Witness:
 
     def published(self) -> None:
         """Looks at the checkpoint that has just been published."""
-        store = CheckpointStore(self._blobs, self._job, clock=TestClock())
-        number = max(store.numbers())
         try:
-            manifest = store.manifest(number)
+            blobs = LocalBlobs(self._root, self._disk)
+            store = CheckpointStore(blobs, self._job, clock=TestClock())
+            manifest = store.manifest(max(store.numbers()))
             self._check_attempt(manifest)
             self._check_splits(store, manifest)
         except StateError as error:
-            self.complaints.append(f"checkpoint {number} was published and is damaged: {error.message}")
+            self.damaged.append(f"a checkpoint was published and is damaged: {error.message}")
 
     def _check_attempt(self, manifest: Manifest) -> None:
         named = {(operator.id, subtask) for operator in manifest.operators for subtask in operator.subtasks}
