@@ -15,9 +15,12 @@ import pytest
 
 from streamflow.testing import simulate
 from streamflow.testing.simulation.chance import Chance
-from streamflow.testing.simulation.disk import SimDisk
+from streamflow.testing.simulation.disk import DiskFault, SimDisk
+from streamflow.testing.simulation.interventions import Intervention
 from streamflow.testing.simulation.loop import PROCESS, SimLoop
 from streamflow.testing.simulation.network import SimNetwork
+from streamflow.testing.simulation.schedule import Incarnation, Schedule
+from streamflow.testing.simulation.witness import Witness
 from streamflow.testing.workers.network import End
 from tests.simulation.jobs import JOBS, on_workers
 
@@ -144,12 +147,20 @@ def test_a_reference_job_survives_on_workers(name):
     assert lives.simulation.crashed.total() > 3
 
 
-def test_a_checkpoint_that_vanishes_or_that_the_disk_does_not_give_is_no_fault_of_the_job():
-    outcomes = list(on_workers("totals").run([70_000_001, 70_000_096]))
-    interventions = [outcome.schedule.incarnations[0].interventions for outcome in outcomes]
-    assert ["vanish" in [each.what for each in those] for those in interventions] == [True, True]
-    assert outcomes[1].schedule.incarnations[0].faults
-    assert [outcome.failure for outcome in outcomes] == [None, None]
+def test_a_checkpoint_that_vanishes_while_it_is_written_is_no_fault_of_the_job():
+    lives = on_workers("totals")
+    for time in range(1, 9):
+        vanishing = Intervention("vanish", "worker: sent Passed", time)
+        incarnation = Incarnation(parallelism=3, interventions=(vanishing,))
+        outcome = lives.outcome(Schedule(0, (incarnation,), workers=2, splits=2, interval=0.01))
+        assert outcome.failure is None
+
+
+def test_a_witness_whose_disk_fails_says_so():
+    witness = Witness(SimDisk(faults=[DiskFault("broken", 0, 100)]), Path("/checkpoints"), "totals")
+    witness.published()
+    assert "cannot be read" in witness.damaged[0]
+    assert not witness.complaints
 
 
 def test_a_seed_is_one_trace_whatever_process_runs_it():

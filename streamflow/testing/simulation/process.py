@@ -104,8 +104,8 @@ _BEGINNING: Final = to_micros(START)
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of a process. `disk` is the disk that the next one finds; `leaks` are tasks left running and requests
-    not answered in time; `vanished`: its checkpoints were removed; `damaged` are published checkpoints that could not be
-    read, though the disk did nothing wrong."""
+    not answered in time; `vanished`: its checkpoints were removed; `damaged` are published checkpoints that could not
+    be read, though the disk did nothing wrong."""
 
     how: Literal["finished", "crashed", "failed"]
     disk: SimDisk
