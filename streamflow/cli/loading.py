@@ -26,9 +26,13 @@ from streamflow.user_code import described
 if TYPE_CHECKING:
     from streamflow.api.job import Job
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "NoJobError", "load"]
 
 Loaded = tuple["Job", dict[str, str]]
+
+
+class NoJobError(ConfigError):
+    """A file that holds no job, or none of that name."""
 
 
 def load(
@@ -76,7 +80,7 @@ def _split(target: str) -> tuple[Path, str | None]:
 
 def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
     if not jobs:
-        raise ConfigError(
+        raise NoJobError(
             f"{path} has no job", hint='assign one at the top level of the file: job = sf.Job("name")'
         )
     if name is not None and name in jobs:
@@ -87,7 +91,7 @@ def _choose(path: Path, name: str | None, jobs: Mapping[str, Job]) -> Job:
             meant.setdefault(id(job), (variable, job))
     if not meant:
         message, hint = unknown_name("job", str(name), jobs)
-        raise ConfigError(f"{path}: {message}", hint=hint)
+        raise NoJobError(f"{path}: {message}", hint=hint)
     if len(meant) > 1:
         variables = sorted(variable for variable, _ in meant.values())
         called = "" if name is None else f" called {name!r}"

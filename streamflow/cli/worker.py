@@ -19,9 +19,9 @@ import msgspec
 
 from streamflow.api.physical import physical_plan
 from streamflow.api.running import run_on_loop
-from streamflow.cli.loading import load
+from streamflow.cli.loading import NoJobError, load
 from streamflow.config import Secret, Settings
-from streamflow.errors import StreamflowError
+from streamflow.errors import ConfigError, StreamflowError
 from streamflow.graph.logical import LogicalGraph
 from streamflow.runners.processes.control_link import ORPHANED, ControlLink
 from streamflow.runners.processes.process_metrics import ProcessMetrics
@@ -35,10 +35,12 @@ from streamflow.runtime.relayed_logs import LogRelay, relayed
 from streamflow.runtime.transport.port import TransportError
 from streamflow.runtime.transport.sockets import SocketTransport
 
-__all__ = ["main", "work"]
+__all__ = ["imported", "main", "work"]
 
 _MOST: Final = 16 << 20
 """Bytes of the longest introduction."""
+_INTERRUPTED: Final = 130
+"""The exit code of a program that an interrupt has ended."""
 
 
 def main(ports: Callable[[Settings], Ports] | None = None) -> int:
@@ -55,6 +57,9 @@ def main(ports: Callable[[Settings], Ports] | None = None) -> int:
     except TransportError as error:
         print(f"worker {introduction.place} ends: {error}", file=sys.stderr)
         return ORPHANED
+    except KeyboardInterrupt:  # of a function: nobody else can have raised it
+        print(f"worker {introduction.place} ends: a function raised KeyboardInterrupt", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 
@@ -76,7 +81,7 @@ def work(
         failure = None
         try:
             if introduction.program is not None:
-                graph = _graph(introduction.program, held)
+                graph = imported(introduction.program, held)
         except StreamflowError as error:
             failure = error
         relay = LogRelay(lambda: _relay(relay, link))
@@ -103,12 +108,20 @@ def _introduced() -> Introduction:
     return introduction
 
 
-def _graph(program: Program, held: ExitStack) -> LogicalGraph:
-    """The graph of the program's job; its file is `held` as long as errors may show lines of it."""
+def imported(program: Program, held: ExitStack) -> LogicalGraph:
+    """The graph of the program's job, whose file is imported; it is `held` as long as errors may show lines of it.
+    Raises ConfigError if workers do not find the job there."""
     sys.path[:] = [*program.search, *(each for each in sys.path if each not in program.search)]
     sys.argv = list(program.arguments)
     path = held.enter_context(program.at_hand())
-    job, _ = load(f"{path}:{program.name}", program.given, told=False, package=program.package)
+    try:
+        job, _ = load(f"{path}:{program.name}", program.given, told=False, package=program.package)
+    except NoJobError as error:
+        raise ConfigError(
+            f"workers import {path}, and find no job {program.name!r} in it",
+            hint="make it at the top level of the file, and leave no more than the line that runs it under "
+            'if __name__ == "__main__":, which is true in the first process only',
+        ) from error
     return job.graph
 
 

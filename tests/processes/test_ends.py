@@ -2,19 +2,27 @@
 
 import asyncio
 import os
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamflow.cli import worker
+from streamflow.cli.worker import imported
 from streamflow.config import Secret
+from streamflow.errors import ConfigError
 from streamflow.runners.processes import control_server
 from streamflow.runners.processes.control_server import CONTROL, ControlServer, WorkerConnection
 from streamflow.runners.processes.pool import WorkerLostError
 from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
+from streamflow.runners.processes.starting import Introduction
+from streamflow.runners.program import Program
 from streamflow.runtime.control.framing import framed
 from streamflow.runtime.control.messages import FromProcess, Hello, Told
 from streamflow.runtime.control.wire import encoded
@@ -130,3 +138,30 @@ def test_folders_of_coordinators_that_were_killed_are_removed(
         assert set(short_path.iterdir()) == {starting, alive, new}
         assert new.stat().st_mode & 0o777 == 0o700
         assert new.stat().st_uid == os.geteuid()
+
+
+def test_a_job_that_is_made_in_the_first_process_only_is_told_to_workers_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "guarded.py"
+    file.write_text(
+        'import streamflow as sf\nother = sf.Job("other")\nif __name__ == "__main__":\n    job = sf.Job("guarded")\n'
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    with ExitStack() as held, pytest.raises(ConfigError, match="find no job 'job' in it") as raised:
+        imported(Program.of(file, "job"), held)
+    assert "true in the first process only" in str(raised.value)
+
+
+def test_an_interrupt_that_a_function_raises_ends_a_worker_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "_introduced", lambda: Introduction(1, 0, "", 10, 1 << 20, "info", None))
+    monkeypatch.setattr(worker, "work", interrupted)
+    assert worker.main() == 130
+    assert capsys.readouterr().err == "worker 1 ends: a function raised KeyboardInterrupt\n"

@@ -61,11 +61,13 @@ class ColumnWriter:
         self._told = b""
 
     def write(self, frame: pl.DataFrame) -> tuple[bytes | None, memoryview]:
-        """The schema and the batch, or None and a whole stream; raises RecordError for columns of Python objects."""
+        """The schema and the batch, or None and a whole stream; raises RecordError for a column of a type that cannot
+        be sent."""
         types = frame.schema
         if types != self._types:
+            _check_sendable(types)
             self._types = types
-            self._by_pyarrow = not self._lz4 and bool(types) and all(map(_plain, types.values()))
+            self._by_pyarrow = not self._lz4 and bool(types) and all(map(_plain, types, types.values()))
             self._strings = sum(isinstance(each, _STRINGS) for each in types.values())
         arrow = pyarrow() if self._by_pyarrow and frame.height >= _FEW else None
         batch = None if arrow is None else self._batch(arrow, frame)
@@ -90,13 +92,7 @@ class ColumnWriter:
         return untyped.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
 
     def whole(self, frame: pl.DataFrame) -> memoryview:
-        """A whole stream, by Polars; raises RecordError for columns of Python objects."""
-        objects = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
-        if objects:
-            raise RecordError(
-                f"columns {', '.join(objects)} hold Python objects and cannot be sent to another process",
-                hint="give the columns types, or run the job in one process",
-            )
+        """A whole stream, by Polars."""
         compression: Literal["lz4", "uncompressed"] = "lz4" if self._lz4 else "uncompressed"
         # Writing holds the frame's own lock; a clone shares the data and has another.
         clone = frame.clone()
@@ -162,12 +158,40 @@ def pyarrow() -> Any:
     return import_module("pyarrow")
 
 
-def _plain(dtype: pl.DataType) -> bool:
+def _plain(name: str, dtype: pl.DataType) -> bool:
+    """Whether pyarrow takes a column. Names pass through C, where a zero byte ends the process."""
+    if "\0" in name:
+        return False
     if isinstance(dtype, (pl.List, pl.Array)):
-        return _plain(dtype.inner)  # type: ignore[arg-type]
+        return _plain("", dtype.inner)  # type: ignore[arg-type]
     if isinstance(dtype, pl.Struct):
-        return bool(dtype.fields) and all(_plain(field.dtype) for field in dtype.fields)  # type: ignore[arg-type]
+        return bool(dtype.fields) and all(_plain(field.name, field.dtype) for field in dtype.fields)  # type: ignore[arg-type]
     return isinstance(dtype, _PLAIN)
+
+
+def _check_sendable(types: pl.Schema) -> None:
+    """Raises RecordError for the first column of a type that no stream brings."""
+    for name, dtype in types.items():
+        if (held := _refused(dtype)) is not None:
+            raise RecordError(
+                f"column {name!r} holds {held} and cannot be sent to another process",
+                hint="give it another type, or run the job in one process",
+            )
+
+
+def _refused(dtype: pl.DataType) -> str | None:
+    """The values in columns of a type that Arrow's stream does not bring; None: it brings them."""
+    match dtype:
+        case pl.Object():
+            return "Python objects"
+        case pl.Array() if 0 in dtype.shape:
+            return "arrays of no values"
+        case pl.Array() | pl.List():
+            return _refused(dtype.inner)  # type: ignore[arg-type]
+        case pl.Struct():
+            return next(filter(None, (_refused(field.dtype) for field in dtype.fields)), None)  # type: ignore[arg-type]
+        case _:
+            return None
 
 
 def _damaged(error: BaseException) -> TransportError:

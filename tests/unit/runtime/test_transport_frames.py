@@ -80,6 +80,16 @@ def test_columns_of_every_type_come_as_they_were(times, more, lz4) -> None:
     assert arrived.frame.equals(frame)
 
 
+@pytest.mark.parametrize("times", [1, 400])
+def test_columns_of_any_name_come_as_they_were(times) -> None:
+    """A zero byte ends a name in C, through which pyarrow takes columns."""
+    frame = pl.DataFrame({"": [1, 2], "\0": [3, 4], "ü\n": [{"in\0side": 5, "": "x"}, None]})
+    frame = pl.concat([frame] * times)
+    [arrived], _ = sent([FrameBatch(frame)])
+    assert arrived.frame.schema == frame.schema
+    assert arrived.frame.equals(frame)
+
+
 def test_a_frame_without_columns_keeps_its_rows() -> None:
     [arrived], _ = sent([FrameBatch(pl.DataFrame(height=5))])
     assert arrived.frame.shape == (5, 0)
@@ -158,10 +168,20 @@ def test_a_value_that_msgpack_does_not_take_names_the_operator() -> None:
     assert raised.value.record == "{2, 3}"
 
 
-def test_a_column_of_python_objects_names_the_operator() -> None:
-    frame = pl.DataFrame({"own": pl.Series([object()], dtype=pl.Object)})
-    with pytest.raises(RecordError, match="operator map-1: columns own hold Python objects"):
-        sent([FrameBatch(frame)], operator="map-1")
+@pytest.mark.parametrize(
+    ("column", "held"),
+    [
+        (pl.Series([object()], dtype=pl.Object), "Python objects"),
+        (pl.Series([[]], dtype=pl.Array(pl.Int8, 0)), "arrays of no values"),
+        (
+            pl.Series([[{"a": []}]], dtype=pl.List(pl.Struct({"a": pl.Array(pl.Int8, 0)}))),
+            "arrays of no values",
+        ),
+    ],
+)
+def test_a_column_that_cannot_be_sent_names_the_operator(column, held) -> None:
+    with pytest.raises(RecordError, match=f"operator map-1: column 'own' holds {held}"):
+        sent([FrameBatch(pl.DataFrame({"own": column}))], operator="map-1")
 
 
 @pytest.mark.parametrize("count", [0, 1, 70_000])
