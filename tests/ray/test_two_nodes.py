@@ -34,13 +34,18 @@ def nodes() -> Iterator[Any]:
 def test_a_worker_whose_node_is_gone_goes_on_on_another_one(tmp_path: Path, nodes: Any) -> None:
     async def whole() -> None:
         job, _ = loaded("made", tmp_path, MADE, made=2 * RECORDS)
-        settings: dict[str, Any] = {**ON_TWO, "runner": "ray", "ray_address": nodes.address}
+        settings: dict[str, Any] = {
+            **ON_TWO,
+            "runner": "ray",
+            "ray_address": nodes.address,
+            "worker_timeout": "60s",
+        }
         handle = await job.start(checkpoint_dir=tmp_path / "checkpoints", **settings)
         await until(handle, lambda: taken(handle) >= 2)
         (second,) = nodes.worker_nodes
         await asyncio.to_thread(nodes.remove_node, second, allow_graceful=False)
         await until(handle, lambda: handle.status().restarts >= 1)
-        await asyncio.to_thread(nodes.add_node, num_cpus=1, object_store_memory=STORE)
+        nodes.add_node(num_cpus=1, object_store_memory=STORE)  # Ray does so in the main thread alone
         assert (await handle.wait()).restarts >= 1
 
     asyncio.run(whole())
