@@ -168,7 +168,8 @@ class Membership:
         instructions: list[Instruction] = []
         for place, state in enumerate(self._states):
             limit = self._limit(state)
-            if limit is None or now - self._since[place] < limit:
+            # As `due` is told, which a difference would miss by what is rounded.
+            if limit is None or now < self._since[place] + limit:
                 continue
             why = f"no word for {limit:g} s"
             instructions += self.gone(self._members[place], now, why)

@@ -85,6 +85,16 @@ def test_a_worker_that_is_silent_is_taken_for_dead() -> None:
     assert not membership.heard(B, 1, 11.0)
 
 
+@given(st.floats(0, 1e6), st.floats(1e-3, 1e3))
+def test_what_is_due_is_done_at_that_very_moment(now: float, silence: float) -> None:
+    membership = Membership(1, silence=silence, patience=5.0)
+    membership.hello(A, now)
+    membership.ask(now)
+    due = membership.due
+    assert due is not None
+    assert Replace(A, Member(0, 1)) in membership.tick(due)
+
+
 def test_a_worker_that_does_not_let_go_in_time_is_replaced() -> None:
     membership = running()
     membership.end(1.0)
