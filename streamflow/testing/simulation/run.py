@@ -236,7 +236,8 @@ def _main(scenario: Scenario, schedule: Schedule, incarnation: Incarnation) -> M
 def _misbehaviour(ending: Ending, scenario: Scenario, *, forgiven: bool) -> str | None:
     """The error text for the end of a process; None if it may end so."""
     if ending.leaks or (ending.damaged and not forgiven):
-        return "; ".join((*ending.leaks, *ending.damaged))
+        ended = () if ending.error is None else (f"{type(ending.error).__name__}: {ending.error}",)
+        return "; ".join((*ended, *ending.leaks, *ending.damaged))
     if ending.how == "finished" and scenario.timed:
         late = ending.result.late + ending.result.dropped
         if late:
