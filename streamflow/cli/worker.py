@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import os
 import platform
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -46,8 +45,6 @@ _INTERRUPTED: Final = 130
 def main(ports: Callable[[Settings], Ports] | None = None) -> int:
     """Runs until the coordinator tells the worker to leave, or is lost; gives the exit code. `ports` makes the ports of
     its attempts, for tests."""
-    # A terminal sends SIGINT to every process of the job: the coordinator decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     introduction = _introduced()
     if introduction.program is not None:
         with suppress(OSError):  # the folder may be gone

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from streamflow.runners.processes import control_server
 from streamflow.runners.processes.control_server import CONTROL, ControlServer, WorkerConnection
 from streamflow.runners.processes.pool import WorkerLostError
 from streamflow.runners.processes.socket_folder import COORDINATOR, make_socket_folder
-from streamflow.runners.processes.starting import Introduction
+from streamflow.runners.processes.starting import Introduction, Subprocesses
 from streamflow.runners.program import Program
 from streamflow.runtime.control.framing import framed
 from streamflow.runtime.control.messages import FromProcess, Hello, Told
@@ -154,13 +153,43 @@ def test_a_job_that_is_made_in_the_first_process_only_is_told_to_workers_in_word
     assert "true in the first process only" in str(raised.value)
 
 
+SIGNALLED = """
+import os, signal, subprocess, sys
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+asks = "import signal, sys; sys.exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)"
+started = subprocess.run([sys.executable, "-c", asks]).returncode
+forked = os.fork()
+if not forked:
+    os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+os._exit(5 + started + os.waitpid(forked, 0)[1])
+"""
+
+
+def test_signals_to_all_processes_are_left_to_the_coordinator_and_not_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal's SIGINT and systemd's SIGTERM come to workers, too, whatever they are at."""
+    (tmp_path / "signalled_worker.py").write_text(SIGNALLED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def ended() -> str:
+        starter = Subprocesses("signalled_worker", share=1)
+        await starter.open(1)
+        try:
+            return await (await starter.start(Introduction(0, 0, "", 10, 1 << 20, "info", None))).ended()
+        finally:
+            await starter.close()
+
+    assert "exit code 5;" in asyncio.run(ended())
+
+
 def test_an_interrupt_that_a_function_raises_ends_a_worker_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(worker, "_introduced", lambda: Introduction(1, 0, "", 10, 1 << 20, "info", None))
     monkeypatch.setattr(worker, "work", interrupted)
     assert worker.main() == 130

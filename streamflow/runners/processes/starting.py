@@ -25,6 +25,19 @@ __all__ = ["Introduction", "Starter", "Subprocesses", "WorkerProcess"]
 
 _PACKAGES: Final = Path(__file__).resolve().parents[3]
 """The folder in which this package is."""
+_BEGIN: Final = """\
+import os, signal
+NUMBERS = signal.SIGINT, signal.SIGTERM
+for number in NUMBERS:
+    signal.signal(number, lambda *_: None)
+    signal.siginterrupt(number, False)
+os.register_at_fork(after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in NUMBERS])
+import runpy, sys
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+"""The first lines of a worker: a terminal or a supervisor sends its signals to every process of the job, and the
+coordinator decides what they mean, from the start on. The signals are not ignored, since processes of functions would
+inherit that."""
 _LIKELY: Final = {
     "SIGKILL": ": from outside, or by the system for the memory that it took",
     "SIGSEGV": ": a library that a function of the job calls has crashed",
@@ -122,7 +135,8 @@ class Subprocesses:
         data = Path(f"{self._folder}/worker-{introduction.place}-{introduction.process}")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
+            "-c",
+            _BEGIN,
             self._module,
             stdin=asyncio.subprocess.PIPE,
             # Modules of the user's working directory must not stand in for those that the worker needs to start.
