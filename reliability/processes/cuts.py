@@ -27,10 +27,12 @@ from reliability.verdict import judge
 EVENTS = 200_000
 KINDS = {"all": 10, "unheard": 5, "deaf": 5, "another": 4, "frozen": 8}
 QUICK = {"all": 1, "unheard": 1, "deaf": 1, "another": 1, "frozen": 1}
-APART_SECONDS = 4.0
-"""Two workers that cannot reach each other: longer than the timeout, which counts for the coordinator alone."""
+APART_SECONDS = 20.0
+"""Two workers that cannot reach each other, at most: until one of them has noticed."""
 ITSELF_WITHIN_SECONDS = 3.0
 """Beyond the timeout: the watch looks once a second, and the machine is busy."""
+APART_WITHIN_SECONDS = 5.0
+"""Beyond the timeout: each connection is looked at four times in it, and the end of a process would say more."""
 GIVEN_UP_SECONDS = 20.0
 
 
@@ -46,6 +48,8 @@ class Findings:
     """Zombies that did not."""
     recoveries: list[float] = field(default_factory=list[float])
     """Seconds from a cut to the job running again without the worker."""
+    apart: list[float] = field(default_factory=list[float])
+    """Seconds from a cut between two workers, both of which the coordinator hears, to the end of the attempt."""
 
 
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:
@@ -73,6 +77,8 @@ def run(account: Account, folder: Path, *, quick: bool = False) -> None:
         Figure("workers without a coordinator that did not end themselves", found.alive, "", "≤", 0),
         Figure("cut to the worker's own end, longest", max(found.ends, default=float("nan")), "s", "≤",
                TIMEOUT_SECONDS + ITSELF_WITHIN_SECONDS),
+        Figure("two workers apart to the attempt's end, longest", max(found.apart, default=float("nan")), "s", "≤",
+               TIMEOUT_SECONDS + APART_WITHIN_SECONDS),
         Figure("cut to the job running without it, p50", percentile(found.recoveries, 50), "s"),
         Figure("events", EVENTS, ""),
         Figure("rows lost", verdict.lost, "", "≤", 0),
@@ -126,8 +132,16 @@ def _cut(account: Account, job: Job, kind: str, hosts: Hosts, chance: random.Ran
     if kind == "another":
         other = next(there for _, there in workers if there != host)
         hosts.cut(host, str(other))
-        time.sleep(APART_SECONDS)
+        last = since + APART_SECONDS
+        while (
+            not (noticed := [at for at in job.times("job restarts") if at > since])
+            and time.monotonic() < last
+        ):
+            time.sleep(0.05)
+        found.apart.append(noticed[0] - since if noticed else float("inf"))
         hosts.heal(host, str(other))
+        if not job.runs(since):
+            raise RuntimeError(f"it ended by a cut: {job.coordinator.wait()}")
         found.cuts += 1
         return
     if kind == "frozen":

@@ -135,6 +135,7 @@ async def _serve(
         max_frame=introduction.max_frame,
         lz4=introduction.lz4,
         tls=introduction.tls,
+        silence=introduction.silence,
     )
     await transport.listen(introduction.data)
     service = WorkerService(

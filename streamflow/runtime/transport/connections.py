@@ -13,6 +13,7 @@ from typing import Final, cast
 
 from streamflow.core.elements import EndOfInput, StreamElement
 from streamflow.runtime.exchange.channel import Channel
+from streamflow.runtime.transport.acknowledgements import Acknowledgements
 from streamflow.runtime.transport.cutting import Cutter
 from streamflow.runtime.transport.frames import Decoder, Frame, Kind, head
 from streamflow.runtime.transport.handshake import MOST_GREETING, Answering, Opening, refusal, verdict
@@ -186,6 +187,8 @@ class Outgoing(Connection):
         super().__init__(among, ended)
         self.name = name
         self.opened: asyncio.Future[None] = self.closed.get_loop().create_future()
+        self.acknowledged: Acknowledgements | None = None
+        """Those of the other end, if it may be on another host."""
         self._opening = opening
         self._greetings = 0
         self._schema: bytes | None = None

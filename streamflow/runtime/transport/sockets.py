@@ -21,6 +21,7 @@ from streamflow.core.elements import EndOfInput, StreamElement
 from streamflow.core.frame import FrameBatch
 from streamflow.observe.logs import told
 from streamflow.runtime.exchange.channel import Channel
+from streamflow.runtime.transport.acknowledgements import Acknowledgements
 from streamflow.runtime.transport.addresses import TcpAddress, UnixAddress, parse_address
 from streamflow.runtime.transport.columns import pyarrow
 from streamflow.runtime.transport.connections import Connection, Incoming, Outgoing
@@ -44,6 +45,8 @@ _AT_ONCE: Final = 32
 _OPENING: Final = 6
 """Times the patience of a listener that an opening waits, since others may be served before."""
 _FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_LOOKS: Final = 4
+"""Looks at each connection in the time that a peer has to acknowledge."""
 _PAUSE: Final = 1.0
 """Seconds after which connections are accepted again if there were no more files to open."""
 
@@ -54,7 +57,8 @@ def _nobody(name: ChannelName, why: str) -> None:
 
 class SocketTransport:
     """The connections of one worker. No frame may be larger than `max_frame` bytes; a handshake has `patience`
-    seconds. `lz4` compresses columns, for slow networks."""
+    seconds, and a peer on another host `silence` to acknowledge what it was sent. `lz4` compresses columns, for slow
+    networks."""
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class SocketTransport:
         lz4: bool = False,
         tls: Tls | None = None,
         patience: float = 5.0,
+        silence: float = 10.0,
     ) -> None:
         self.lost: Callable[[ChannelName, str], None] = _nobody
         self.fenced = 0
@@ -74,9 +79,11 @@ class SocketTransport:
         self._served = None if tls is None else tls.context(server=True)
         self._asking = None if tls is None else tls.context(server=False)
         self._patience = patience
+        self._silence = silence
         self._address: UnixAddress | TcpAddress | None = None
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._greeting: set[asyncio.Task[None]] = set()
         self._unproven = asyncio.Semaphore(_UNPROVEN)
         self._opening = asyncio.Semaphore(_AT_ONCE)
@@ -97,7 +104,10 @@ class SocketTransport:
         TransportError if that is not possible."""
         await asyncio.to_thread(pyarrow)  # before anything is sent
         self._listener, self._address = await _listening(parse_address(address))
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(self._listener))
+        loop = asyncio.get_running_loop()
+        self._accepting = loop.create_task(self._accept(self._listener))
+        if isinstance(self._address, TcpAddress):
+            self._watching = loop.create_task(self._watch())
 
     def expect(self, name: ChannelName, channel: Channel) -> None:
         if name.attempt > self._forgotten:
@@ -130,7 +140,8 @@ class SocketTransport:
                 connection.break_off("the attempt is over")
 
     async def close(self) -> None:
-        tasks = [*self._greeting, *([self._accepting] if self._accepting is not None else [])]
+        own = [task for task in (self._accepting, self._watching) if task is not None]
+        tasks = [*self._greeting, *own]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -163,7 +174,7 @@ class SocketTransport:
 
         try:
             async with self._opening, asyncio.timeout(_OPENING * self._patience):
-                await self._connect(parse_address(address), protocol)
+                sock = await self._connect(parse_address(address), protocol)
                 await made[0].opened
         except TimeoutError:
             error = TransportError("no answer in time", hint="the worker may be gone, or cut off")
@@ -172,19 +183,35 @@ class SocketTransport:
         except TransportError as told_why:
             error = told_why
         else:
+            if sock is not None:
+                made[0].acknowledged = Acknowledgements(sock, self._silence)
             return made[0]
         for connection in made:
             connection.opened.cancel()
             connection.break_off(error.message)
         raise TransportError(f"{name} to {address}: {error.message}", hint=error.hint) from error.__cause__
 
-    async def _connect(self, to: UnixAddress | TcpAddress, protocol: Callable[[], Outgoing]) -> None:
+    async def _connect(self, to: UnixAddress | TcpAddress, protocol: Callable[[], Outgoing]) -> Any:
+        """Connects; gives the socket if the other end may be on another host."""
         loop = asyncio.get_running_loop()
         if isinstance(to, UnixAddress):
             way, _ = await loop.create_unix_connection(protocol, str(to.path))
         else:
             way, _ = await loop.create_connection(protocol, to.host, to.ports[0], ssl=self._asking)
-        _tune(way.get_extra_info("socket"), tcp=isinstance(to, TcpAddress))
+        sock, tcp = way.get_extra_info("socket"), isinstance(to, TcpAddress)
+        _tune(sock, tcp=tcp)
+        return sock if tcp else None
+
+    async def _watch(self) -> None:
+        """Breaks off the connections whose other ends acknowledge nothing any more."""
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._silence / _LOOKS)
+            for connection in list(self._connections):
+                if not isinstance(connection, Outgoing) or connection.acknowledged is None:
+                    continue
+                if connection.broken is None and connection.acknowledged.missing(now()):
+                    connection.break_off(f"nothing that was sent is acknowledged for {self._silence:g} s")
 
     # --- Listening ---------------------------------------------------------------------------------------------------
 
