@@ -25,9 +25,9 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.html_table import html_table
 from streamflow.core.schema import Schema
-from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack
+from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack, unsendable
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import JobDefinitionError, SinkError
+from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row, fitting_frame
 
@@ -220,11 +220,17 @@ def _names(committables: Sequence[Committable]) -> list[str]:
 def _packed(batches: Sequence[AnyBatch]) -> list[dict[str, bytes]]:
     """Batches as bytes: frames as Arrow, objects as msgpack. Raises RecordError for an object that has no such form."""
     return [
-        {"frame": frame_to_ipc(batch.frame)}
-        if isinstance(batch, FrameBatch)
-        else {"rows": pack(list(batch.values), bounded=False)}
+        {"frame": frame_to_ipc(batch.frame)} if isinstance(batch, FrameBatch) else {"rows": _rows(batch)}
         for batch in batches
     ]
+
+
+def _rows(batch: RowBatch) -> bytes:
+    values = list(batch.values)
+    try:
+        return pack(values, bounded=False)
+    except RecordError as error:
+        raise unsendable(values, error) from error
 
 
 def _unpacked(packed: Sequence[Mapping[str, bytes]]) -> list[AnyBatch]:

@@ -51,6 +51,7 @@ __all__ = [
     "ipc_to_frame",
     "pack",
     "unpack",
+    "unsendable",
 ]
 
 MAX_DEPTH: Final = 64
@@ -133,6 +134,23 @@ def unpack(data: bytes, *, bounded: bool = True) -> Any:
     if deep:
         raise _damaged(f"nested deeper than {MAX_DEPTH}")
     return value
+
+
+def unsendable(values: Sequence[Any], error: RecordError) -> RecordError:
+    """The error of the first of these records that cannot leave the process, for which `pack` has raised `error`."""
+    for value in values:
+        try:
+            pack(value, bounded=False)
+        except RecordError as unfit:
+            error, record = unfit, value
+            break
+    else:
+        record = None
+    return RecordError(
+        f"a record cannot be sent to another process: {error.message.removeprefix('a value cannot be stored: ')}",
+        record=record,
+        hint=f"{error.hint}, or run the job in one process",
+    )
 
 
 def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes:

@@ -42,7 +42,7 @@ from streamflow.core.elements import (
     Watermark,
 )
 from streamflow.core.frame import FrameBatch
-from streamflow.core.serde import pack, unpack
+from streamflow.core.serde import pack, unpack, unsendable
 from streamflow.errors import RecordError, StateError, Where
 from streamflow.runtime.transport.columns import ColumnReader, ColumnWriter
 from streamflow.runtime.transport.port import TransportError
@@ -159,7 +159,7 @@ class Encoder:
         try:
             return Frame(Kind.ROWS, pack(content, bounded=False))
         except RecordError as error:
-            raise _unfit(values, error) from error
+            raise unsendable(values, error) from error
 
     def _times(self, times: pl.Series | None) -> Iterator[Frame]:
         if times is None:
@@ -244,23 +244,6 @@ def _rows(body: memoryview) -> RowBatch:
     if type(values) is not list:
         raise ValueError("rows are values, times and marks")
     return RowBatch(values, _numbers(times), _numbers(marks))
-
-
-def _unfit(values: Sequence[Any], error: RecordError) -> RecordError:
-    """The error for the first value that msgpack does not take."""
-    for value in values:
-        try:
-            pack(value, bounded=False)
-        except RecordError as unfit:
-            error, record = unfit, value
-            break
-    else:
-        record = None
-    return RecordError(
-        f"a record cannot be sent to another process: {error.message.removeprefix('a value cannot be stored: ')}",
-        record=record,
-        hint=f"{error.hint}, or run the job in one process",
-    )
 
 
 def _wrong(kind: int) -> StreamElement:
