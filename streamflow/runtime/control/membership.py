@@ -1,10 +1,10 @@
 """Membership: the workers of a job, and what becomes of them when an attempt fails. Decides, does no I/O.
 
 Each worker is a process in a numbered place. A process that dies, or does not answer, is replaced by another one. An
-attempt begins when the process in every place is free. It fails when a worker fails, dies, or is silent for too long;
-then the others are told to let go of it, and those that do not in time are replaced. Words about another attempt than
-the present one, and words of a process that has been replaced, do not count: such a process may have been cut off, and
-not know of its replacement.
+attempt begins when the process in every place is free. It fails when a worker dies, or is silent for too long, and ends
+when the coordinator says so; then the others are told to let go of it, and those that do not in time are replaced.
+Words about another attempt than the present one, and words of a process that has been replaced, do not count: such a
+process may have been cut off, and not know of its replacement.
 """
 
 from __future__ import annotations
@@ -135,10 +135,6 @@ class Membership:
         """Notes that a worker's process lives, whatever it runs."""
         if self._is(member, _State.RUNNING):
             self._since[member.place] = now
-
-    def failed(self, member: Member, attempt: int, now: float, why: str) -> Sequence[Instruction]:
-        """Notes that a worker has failed, whose process lives on."""
-        return self._fail(member, now, why) if self.heard(member, attempt, now) else ()
 
     def gone(self, member: Member, now: float, why: str) -> Sequence[Instruction]:
         """Notes that a process has ended, or its connection has."""

@@ -59,14 +59,10 @@ def test_after_a_death_the_others_let_go_and_the_next_attempt_waits_for_the_new_
     assert membership.hello(NEXT_B, 5.0) == (Deploy(A, 2), Deploy(NEXT_B, 2))
 
 
-def test_a_worker_that_fails_lives_on() -> None:
+def test_workers_of_an_attempt_that_ends_live_on() -> None:
     membership = running()
-    assert membership.failed(A, 1, 1.0, "ZeroDivisionError") == (
-        Failed(1, A, "ZeroDivisionError"),
-        Cancel(A, 1),
-        Cancel(B, 1),
-    )
-    assert membership.failed(B, 1, 1.0, "another one") == ()
+    assert membership.end(1.0) == (Failed(1, None, ""), Cancel(A, 1), Cancel(B, 1))
+    assert membership.end(1.0) == ()
     assert membership.let_go(B, 1, 1.0) == ()
     assert membership.let_go(A, 1, 1.0) == (Over(1),)
     assert membership.ask(2.0) == (Deploy(A, 2), Deploy(B, 2))
@@ -113,7 +109,7 @@ def test_a_process_that_dies_before_anything_runs_is_replaced() -> None:
 
 events = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "hello", "heard", "failed", "gone", "let_go", "end", "tick"]),
+        st.sampled_from(["ask", "hello", "heard", "gone", "let_go", "end", "tick"]),
         st.integers(0, 2),
         st.integers(0, 2),
         st.integers(0, 3),
@@ -168,8 +164,6 @@ class Processes:
             case "heard":
                 counts = self.membership.heard(member, attempt, now)
                 assert not counts or (member in self.runs and attempt == self.membership.attempt)
-            case "failed":
-                self.obey(self.membership.failed(member, attempt, now, "it failed"))
             case "gone":
                 self.obey(self.membership.gone(member, now, "it is gone"))
             case _:
