@@ -1,4 +1,5 @@
-"""The command as a user has it: a process of its own, its exit codes, messages, signals, and its line in a terminal."""
+"""The command as a user has it: exit codes and messages; and as a process: signals, closed and full streams, its line
+in a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,6 +78,28 @@ def streamflow(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
     )
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command within this process, for what does not depend on a process."""
+    for name in [name for name in os.environ if name.startswith("STREAMFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as during:
+            for name, value in {"COLUMNS": "200", "NO_COLOR": "1", **environment}.items():
+                during.setenv(name, value)
+            during.setattr(sys, "argv", ["streamflow", *arguments])
+            capsys.readouterr()
+            code = main()
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in {"words.py": WORDS, "endless.py": ENDLESS, "stuck.py": STUCK}.items():
@@ -96,7 +119,7 @@ def test_a_job_runs_and_says_how_it_went(folder: Path) -> None:
     ]
 
 
-def test_all_that_is_said_can_be_json(folder: Path) -> None:
+def test_all_that_is_said_can_be_json(folder: Path, here: Command) -> None:
     done = streamflow("run", "words.py", "--set", "log_format=json", cwd=folder)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["message"] for line in lines if line["logger"] == "streamflow.job"] == [
@@ -111,24 +134,22 @@ def test_all_that_is_said_can_be_json(folder: Path) -> None:
         "numbers = job.read(sf.MemorySource([{'n': 0}]))\n"
         "numbers.map(lambda row: {'x': 8 // row['n']}, schema={'x': sf.Int64}).named('inverse').collect()\n"
     )
-    failed = streamflow("run", "raises.py", "--set", "log_format=json", cwd=folder)
+    failed = here("run", "raises.py", "--set", "log_format=json")
     error = json.loads(failed.stderr.splitlines()[-1])
     assert (failed.returncode, error["level"], error["message"]) == (1, "error", "job failed")
 
 
-def test_the_result_as_json(folder: Path) -> None:
+def test_the_result_as_json(here: Command, folder: Path) -> None:
     (folder / "quiet.py").write_text(WORDS.replace("write(sf.ConsoleSink())", "collect()"))
-    done = streamflow("run", "quiet.py", "--json", "--quiet", "--mode", "micro-batch", cwd=folder)
+    done = here("run", "quiet.py", "--json", "--quiet", "--mode", "micro-batch")
     assert (done.returncode, done.stderr) == (0, "")
     result: dict[str, Any] = json.loads(done.stdout)
     assert (result["job"], result["mode"], result["stopped"]) == ("words", "micro-batch", False)
     assert sum(result["records_in"].values()) >= 3
 
 
-def test_a_job_is_told_its_settings(folder: Path) -> None:
-    done = streamflow(
-        "run", "words.py", "--set", "text=x y x z", "--set", "checkpoint_interval=1s", "--quiet", cwd=folder
-    )
+def test_a_job_is_told_its_settings(here: Command) -> None:
+    done = here("run", "words.py", "--set", "text=x y x z", "--set", "checkpoint_interval=1s", "--quiet")
     assert done.returncode == 0
     assert done.stderr == ""
     assert sorted(line.split()[1:] for line in done.stdout.splitlines()[1:]) == [
@@ -187,20 +208,20 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_wrong_usage_is_one_readable_message(case: str, folder: Path) -> None:
+def test_wrong_usage_is_one_readable_message(case: str, here: Command, folder: Path) -> None:
     (folder / "none.py").write_text("x = 1\n")
     (folder / "syntax.py").write_text("\nx = = 1\n")
     arguments, code, message = GOLDEN[case]
-    done = streamflow(*arguments, cwd=folder)
+    done = here(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
 
 
-def test_a_misspelt_setting_is_refused(folder: Path) -> None:
-    done = streamflow("run", "words.py", "--set", "txet=a", cwd=folder)
+def test_a_misspelt_setting_is_refused(here: Command) -> None:
+    done = here("run", "words.py", "--set", "txet=a")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --set txet: no setting 'txet'; there are: allow_dropped_state")
     assert done.stderr.endswith("hint: did you mean 'text'?\n")
-    done = streamflow("run", "words.py", cwd=folder, STREAMFLOW_PARALELISM="2")
+    done = here("run", "words.py", STREAMFLOW_PARALELISM="2")
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2,
         "error: environment variable STREAMFLOW_PARALELISM names no setting",
@@ -217,7 +238,7 @@ def test_an_unknown_column_names_the_line_and_the_nearest(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_function_that_raises_fails_the_job_with_the_record(folder: Path) -> None:
+def test_a_function_that_raises_fails_the_job_with_the_record(folder: Path, here: Command) -> None:
     (folder / "raises.py").write_text(
         "import streamflow as sf\n"
         'job = sf.Job("raises")\n'
@@ -230,21 +251,21 @@ def test_a_function_that_raises_fails_the_job_with_the_record(folder: Path) -> N
     assert "where: operator inverse" in done.stderr
     assert "record: {'n': 0}" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "Traceback" in streamflow("run", "raises.py", "--debug", cwd=folder).stderr
+    assert "Traceback" in here("run", "raises.py", "--debug").stderr
 
 
-def test_plans_as_text_and_mermaid(folder: Path) -> None:
-    text = streamflow("plan", "words.py", cwd=folder)
+def test_plans_as_text_and_mermaid(here: Command) -> None:
+    text = here("plan", "words.py")
     assert (text.returncode, text.stdout.splitlines()[0]) == (0, "job words")
-    physical = streamflow("plan", "words.py", "--physical", "--parallelism", "3", cwd=folder)
+    physical = here("plan", "words.py", "--physical", "--parallelism", "3")
     assert "×3" in physical.stdout
-    mermaid = streamflow("plan", "words.py", "--format", "mermaid", cwd=folder)
+    mermaid = here("plan", "words.py", "--format", "mermaid")
     assert mermaid.stdout.startswith("flowchart LR\n")
 
 
-def test_version_and_help(folder: Path) -> None:
-    assert streamflow("--version", cwd=folder).stdout.startswith("streamflow ")
-    listed = streamflow("--help", cwd=folder)
+def test_version_and_help(here: Command) -> None:
+    assert here("--version").stdout.startswith("streamflow ")
+    listed = here("--help")
     assert listed.returncode == 0
     assert [word for word in ("demo", "run", "plan", "bench") if word not in listed.stdout] == []
 
@@ -337,11 +358,20 @@ job.run()
 """
 
 
+# Each writes its own way to standard output; the others are opened before a command is known.
 @pytest.mark.parametrize(
-    "command",
-    ["-m streamflow run words.py", "-m streamflow plan words.py", "-m streamflow --help", "program.py"],
+    ("command", "closed"),
+    [
+        ("-m streamflow run words.py", ">&-"),
+        ("-m streamflow run words.py", "2>&-"),
+        ("-m streamflow run words.py", "<&- >&- 2>&-"),
+        ("-m streamflow plan words.py", ">&-"),
+        ("-m streamflow --help", ">&-"),
+        ("program.py", ">&-"),
+        ("program.py", "2>&-"),
+        ("program.py", "<&- >&- 2>&-"),
+    ],
 )
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_reason_to_fail(folder: Path, command: str, closed: str) -> None:
     (folder / "program.py").write_text(PROGRAM)
     line = f"exec {sys.executable} {command} {closed}"
@@ -372,9 +402,9 @@ def test_what_a_terminal_cannot_show_is_written_as_an_escape(folder: Path) -> No
 
 
 @pytest.mark.parametrize("columns", ["0", "2", "-1", "many"])
-def test_a_terminal_may_say_any_width(folder: Path, columns: str) -> None:
+def test_a_terminal_may_say_any_width(here: Command, columns: str) -> None:
     for command in (["--help"], ["plan", "words.py"]):
-        done = streamflow(*command, cwd=folder, COLUMNS=columns)
+        done = here(*command, COLUMNS=columns)
         assert done.returncode == 0, done.stderr
         assert any("streamflow" in line or "read-1" in line for line in done.stdout.splitlines())
 
@@ -403,12 +433,14 @@ def test_every_option_that_a_message_names_is_there(capsys: pytest.CaptureFixtur
     for command in commands:
         main([*command, "--help"])
     there = {*re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out), "--help", "--version"}
+    option_like = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
     named = {
         (option, file.name)
         for file in package_modules()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if option_like.search(text := file.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value)
+        for option in option_like.findall(node.value)
     }
     pips = {("--no-deps", "distribution.py")}
     assert [each for each in sorted(named - pips) if each[0] not in there] == []

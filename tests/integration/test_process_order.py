@@ -14,6 +14,7 @@ import streamflow as sf
 from streamflow import col
 from streamflow.errors import JobDefinitionError
 from streamflow.testing import check_modes_agree
+from tests.every_pair import every_pair
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 BOUND = timedelta(seconds=30)
@@ -91,16 +92,15 @@ def alerts_of(
     return sorted((row["card"], row["at"]) for row in alerts.rows())
 
 
-ROWS = transactions(200)
+ROWS = transactions(175)
 CUTS = [(1, 1), (7, 2), (100, 3), (100_000, 1)]
 
 
-@pytest.mark.parametrize("bound", [timedelta(0), BOUND])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("batch_rows", "parallelism"), CUTS)
+@every_pair(bound=[timedelta(0), BOUND], mode=MODES, cut=CUTS)
 def test_timers_fire_between_events_in_order_however_these_are_cut(
-    mode: Any, batch_rows: int, parallelism: int, bound: timedelta
+    mode: Any, cut: tuple[int, int], bound: timedelta
 ) -> None:
+    batch_rows, parallelism = cut
     alerts = alerts_of(ROWS, bound=bound, mode=mode, batch_rows=batch_rows, parallelism=parallelism)
     assert alerts == replay(ROWS, bound)
 
@@ -125,9 +125,7 @@ BETWEEN: dict[str, Callable[[sf.Stream], sf.Stream]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("batch_rows", [7, 100_000])
-@pytest.mark.parametrize("between", BETWEEN)
+@every_pair(mode=MODES, batch_rows=[7, 100_000], between=list(BETWEEN))
 def test_so_they_do_behind_what_gives_other_records(between: str, batch_rows: int, mode: Any) -> None:
     job = sf.Job("alerts")
     events = job.read(sf.MemorySource(pl.DataFrame(ROWS)), event_time="at", watermark=BOUND)
@@ -150,12 +148,11 @@ def test_batch_mode_gives_what_a_stream_in_order_gives(batch_rows: int, parallel
     assert alerts == replay(ROWS, BOUND)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("batch_rows", "parallelism"), CUTS[1:])
-@pytest.mark.parametrize("seed", [None, 1])
+@every_pair(mode=MODES, cut=CUTS[1:], seed=[None, 1])
 def test_order_by_event_time_is_the_same_for_any_order_of_arrival(
-    mode: Any, batch_rows: int, parallelism: int, seed: int | None
+    mode: Any, cut: tuple[int, int], seed: int | None
 ) -> None:
+    batch_rows, parallelism = cut
     rows = ROWS if seed is None else permuted(ROWS, seed)
     run = {"mode": mode, "batch_rows": batch_rows, "parallelism": parallelism}
     assert alerts_of(rows, order="event_time", **run) == replay(ROWS, None)
@@ -267,11 +264,11 @@ def test_modes_that_differ_by_the_order_of_arrival_say_what_would_mend_it() -> N
         events.key_by("card").process(Alerts, order=order).collect()
         return job
 
-    rows = permuted(ROWS[:200], 3)
+    rows = permuted(ROWS[:150], 3)
     with pytest.raises(AssertionError, match=r'process-1 sees events.*order="event_time"'):
         check_modes_agree(job("arrival", rows), parallelism=(1,))
     assert check_modes_agree(job("event_time", rows), parallelism=(1, 2))
-    assert check_modes_agree(job("arrival", ROWS[:200]), parallelism=(1, 2))
+    assert check_modes_agree(job("arrival", ROWS[:150]), parallelism=(1, 2))
 
 
 def test_late_events_go_to_late_or_are_counted() -> None:
@@ -328,7 +325,7 @@ def test_a_process_behind_a_process_has_its_timers_in_between_too(batch_rows: in
 
     def run(**settings: Any) -> list[Any]:
         job = sf.Job("two")
-        source = sf.MemorySource(pl.DataFrame(ROWS[:200]))
+        source = sf.MemorySource(pl.DataFrame(ROWS))
         events = job.read(source, event_time="at", watermark=sf.bounded_disorder("0s"))
         closes = events.key_by("card").process(Closes)
         alerts = closes.key_by("card").process(Alerts).collect()

@@ -36,7 +36,7 @@ def test_windows_agree_in_all_modes(name: str, objects: bool) -> None:
     for windowed in (events.window(WINDOWS[name]), events.key_by("k").window(WINDOWS[name])):
         windowed.aggregate(n=sf.count(), total=sf.sum("v")).collect()
         windowed.reduce(lambda a, b: a if a["v"] > b["v"] else b).collect()
-    alone, largest, by_key, _ = check_modes_agree(job, parallelism=(1, 3), batch_rows=(7,)).values()
+    alone, largest, by_key, _ = check_modes_agree(job, parallelism=(1, 3), batch_rows=(13,)).values()
     if name in ("day", "week", "counted"):
         assert sum(row["total"] for row in alone) == sum(row["total"] for row in by_key) == sum(range(60))
     if name == "day":

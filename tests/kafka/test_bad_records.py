@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 import streamflow as sf
 from streamflow.errors import RecordError, SourceError
+from tests.every_pair import every_pair
 from tests.kafka.batch_format import Written, checksummed, encode, encode_record
 from tests.kafka.raw_batches import send
 
@@ -161,9 +162,9 @@ def wait_for_cleaner(kafka, topic):
     pytest.fail("the cleaner did not come")
 
 
-@pytest.mark.parametrize("numbers", [(0, 2, 1), (0, 0, 2), (0, 7, 2)], ids=["swapped", "doubled", "beyond"])
-@pytest.mark.parametrize("attributes", [0, 0x80])
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+@every_pair(
+    numbers=[(0, 2, 1), (0, 0, 2), (0, 7, 2)], attributes=[0, 0x80], codec=["gzip", "snappy", "lz4", "zstd"]
+)
 def test_a_broker_refuses_a_compressed_batch_that_is_not_in_order(kafka, codec, attributes, numbers):
     """A rule of brokers that `BatchHeader.numbered` relies on."""
     topic = kafka.topic()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streamflow.cli.main import main
 from streamflow.cli.simulate_share import Share
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,10 @@ raise AssertionError("the file is not read beyond its run")
 """
 
 
+ONE_SHARE = ["--seeds", "20", "--shares", "1"]
+"""A share is a process of its own."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "job.py").write_text(JOB)
@@ -108,7 +113,7 @@ def test_one_seed_is_told_with_its_trace(folder):
 
 
 def test_a_failing_seed_is_told_and_its_replay_fails_alike(folder):
-    done = streamflow(folder, "streamflow", "simulate", "wrong.py:wrong", "--seeds", "20", "--rows", "8")
+    done = streamflow(folder, "streamflow", "simulate", "wrong.py:wrong", "--rows", "8", *ONE_SHARE)
     assert done.returncode == 1
     assert "the results are not those of the batch run" in done.stderr
     replay = done.stderr.splitlines()[-1].removeprefix("replay: ")
@@ -118,14 +123,16 @@ def test_a_failing_seed_is_told_and_its_replay_fails_alike(folder):
     assert again.stderr == done.stderr
 
 
-def test_a_job_that_cannot_be_loaded_is_told_once(folder):
-    done = streamflow(folder, "streamflow", "simulate", "nothing.py")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no file nothing.py")
+def test_a_job_that_cannot_be_loaded_is_told_once(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["simulate", "nothing.py"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no file nothing.py")
+    assert told.count("nothing.py") == 1
 
 
 def test_input_that_cannot_be_read_is_told_without_a_traceback(folder):
-    done = streamflow(folder, "streamflow", "simulate", "away.py", "--seeds", "2")
+    done = streamflow(folder, "streamflow", "simulate", "away.py", *ONE_SHARE)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["error: the broker is away", "  hint: start it"]
 
@@ -140,10 +147,10 @@ def test_a_job_may_print_and_run_itself(folder):
 
 
 @pytest.mark.parametrize("words", [["--seeds", "0"], ["--first", "-1"], ["--seed", "-1"], ["--rows", "0"]])
-def test_no_seeds_are_wrong_usage(folder, words):
-    done = streamflow(folder, "streamflow", "simulate", "job.py", *words)
-    assert done.returncode == 2
-    assert "must" in done.stderr
+def test_no_seeds_are_wrong_usage(folder, words, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["simulate", "job.py", *words]) == 2
+    assert "must" in capsys.readouterr().err
 
 
 def test_shares_are_all_the_seeds():

@@ -39,10 +39,10 @@ def in_file(disk: Disk) -> list[Any]:
 
 def test_a_folder_of_files():
     sink = sf.FileSink(str(OUT), format="parquet")
-    simulation = simulate(a_job(), seeds=25, sinks={"write-1": (sink, in_folder)})
+    simulation = simulate(a_job(), seeds=15, sinks={"write-1": (sink, in_folder)})
     assert simulation.crashed["commit.renamed"]
 
 
 def test_one_file():
     sink = sf.FileSink(str(OUT.with_suffix(".ndjson")), format="ndjson")
-    assert simulate(a_job(), seeds=25, sinks={"write-1": (sink, in_file)}, odds={"rot": 0}).failures == []
+    assert simulate(a_job(), seeds=15, sinks={"write-1": (sink, in_file)}, odds={"rot": 0}).failures == []

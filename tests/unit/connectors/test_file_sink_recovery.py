@@ -247,7 +247,7 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
     while True:
         job = fresh(sink)
         job.failing = frozenset([2])
-        died = dying(job, calls, loss, epochs=4, seed=calls)
+        died = dying(job, calls, loss, epochs=3, seed=calls)
         if died:
             restores = bool(job.checkpoints)
             job.failing = frozenset()
@@ -266,7 +266,8 @@ def test_a_job_that_dies_at_any_disk_call_goes_on_as_if_nothing_had_happened(
 def test_a_run_that_commits_at_its_end_goes_on_from_one_that_died_committing_at_each_epoch(
     sink: FileSink, loss: Any
 ) -> None:
-    calls, died = random.randrange(6), True
+    step = 12 if loss == "kill" else 6
+    calls, died = random.randrange(step), True
     while died:
         job = fresh(sink)
         died = dying(job, calls, loss, epochs=2, seed=calls)
@@ -274,7 +275,7 @@ def test_a_run_that_commits_at_its_end_goes_on_from_one_that_died_committing_at_
             dying(job, 60 + calls % 17 * (death + 1), loss, epochs=3, seed=calls + death, at_end=True)
         job.live(2, at_end=True)
         assert job.visible == job.expected, calls
-        calls += 6
+        calls += step
     assert calls > 40
 
 

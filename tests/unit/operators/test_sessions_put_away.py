@@ -13,6 +13,7 @@ from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.state.frames import time_sorted
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import Session
+from tests.every_pair import every_pair
 from tests.unit.operators.driving import Driven
 
 AGGREGATES = (("n", sf.count()), ("total", sf.sum("value")), ("last", sf.last("value")))
@@ -53,9 +54,7 @@ def said(steps: list[tuple[str, Any]], spec: WindowAggregateSpec, budget: int) -
     return [*out, driven.end().take()]
 
 
-@pytest.mark.parametrize("budget", [1 << 26, 1])
-@pytest.mark.parametrize("lateness", [0, 12])
-@pytest.mark.parametrize("accumulation", ["accumulating", "discarding", "retracting"])
+@every_pair(budget=[1 << 26, 1], lateness=[0, 12], accumulation=["accumulating", "discarding", "retracting"])
 @settings(max_examples=30)
 @given(steps=_steps)
 def test_they_say_the_same(

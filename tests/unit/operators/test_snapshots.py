@@ -83,7 +83,7 @@ class Spans(sf.WindowAssigner):
 
 
 _SOME = settings(max_examples=max(5, settings().max_examples // 5))
-"""An example is nine runs, with a restore between any two elements."""
+"""An example is five runs, with a restore between any two elements."""
 _FEW = settings(max_examples=max(3, settings().max_examples // 10))
 """For triggers, whose runs take several times as long."""
 
@@ -91,6 +91,7 @@ _batches = st.lists(
     st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 40)), max_size=5), min_size=1, max_size=3
 )
 _watermarks = st.lists(st.integers(-1, 40), min_size=1, max_size=4).map(sorted)
+_batch_rows = st.sampled_from([1, None])
 
 
 @pytest.mark.parametrize("assigner", WINDOWS, ids=str)
@@ -104,6 +105,7 @@ _watermarks = st.lists(st.integers(-1, 40), min_size=1, max_size=4).map(sorted)
     late_used=st.booleans(),
     timestamp=st.sampled_from(["end", "end", "earliest", "latest"]),
     budget=st.sampled_from([1, 3_000, 1 << 20]),
+    batch_rows=_batch_rows,
 )
 def test_windows(
     assigner: Assigner,
@@ -115,6 +117,7 @@ def test_windows(
     late_used: bool,
     timestamp: Any,
     budget: int,
+    batch_rows: int | None,
 ) -> None:
     if timestamp == "earliest" and isinstance(assigner, (Session, CountWindow)):
         timestamp = "latest"
@@ -128,7 +131,9 @@ def test_windows(
         pane_info=pane_info,
         late_used=late_used,
     )
-    check_snapshots(spec, RECORDS, script=script(batches, watermarks), memory_budget=budget)
+    check_snapshots(
+        spec, RECORDS, script=script(batches, watermarks), batch_rows=[batch_rows], memory_budget=budget
+    )
 
 
 TRIGGERS = [
@@ -152,6 +157,7 @@ TRIGGERS = [
     accumulation=st.sampled_from(["accumulating", "discarding", "retracting"]),
     late_used=st.booleans(),
     budget=st.sampled_from([1, 3_000, 1 << 20]),
+    batch_rows=_batch_rows,
 )
 def test_triggers(
     trigger: Any,
@@ -162,6 +168,7 @@ def test_triggers(
     accumulation: Any,
     late_used: bool,
     budget: int,
+    batch_rows: int | None,
 ) -> None:
     spec = WindowAggregateSpec(
         keys=("k",),
@@ -173,15 +180,28 @@ def test_triggers(
         pane_info=True,
         late_used=late_used,
     )
-    check_snapshots(spec, RECORDS, script=script(batches, watermarks, pause="2s"), memory_budget=budget)
+    check_snapshots(
+        spec,
+        RECORDS,
+        script=script(batches, watermarks, pause="2s"),
+        batch_rows=[batch_rows],
+        memory_budget=budget,
+    )
 
 
 @pytest.mark.parametrize("updates", ["batch", "epoch", "end"])
 @_SOME
-@given(batches=_batches, budget=st.sampled_from([1, 3_000, 1 << 20]))
-def test_running_totals(batches: list[Batch], updates: Any, budget: int) -> None:
+@given(batches=_batches, budget=st.sampled_from([1, 3_000, 1 << 20]), batch_rows=_batch_rows)
+def test_running_totals(batches: list[Batch], updates: Any, budget: int, batch_rows: int | None) -> None:
     spec = RunningAggregateSpec(keys=("k",), aggregates=AGGREGATES)
-    check_snapshots(spec, RECORDS, script=script(batches, [0]), updates=updates, memory_budget=budget)
+    check_snapshots(
+        spec,
+        RECORDS,
+        script=script(batches, [0]),
+        batch_rows=[batch_rows],
+        updates=updates,
+        memory_budget=budget,
+    )
 
 
 def _totals(updates: Any, *times: int, parts: Any = (), parallelism: int = 1) -> OperatorHarness:

@@ -270,7 +270,7 @@ def test_a_trigger_that_does_what_windows_do_anyway_needs_no_rows() -> None:
     "window", [sf.tumbling("10s"), sf.sliding("10s", every="5s"), Odd(), Bursts()], ids=str
 )
 def test_the_last_panes_are_the_same_in_every_mode(window: Any, objects: bool) -> None:
-    rows = [{"k": "ab"[n % 2], "v": n, "ts": n} for n in range(24)]
+    rows = [{"k": "ab"[n % 2], "v": n, "ts": n} for n in range(16)]
     job = sf.Job("triggered")
     source = sf.MemorySource(rows, schema=sf.OBJECTS) if objects else sf.MemorySource(rows)
     events = job.read(source, event_time=sf.epoch("ts", unit="s"), watermark=sf.bounded_disorder("2s"))

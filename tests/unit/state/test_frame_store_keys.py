@@ -26,10 +26,14 @@ SCHEMA = {"k": pl.String, "n": pl.Int64}
 Model = dict[int, dict[str | None, list[int]]]
 
 
-@pytest.fixture(params=[0, 2_048], autouse=True)
+@pytest.fixture(params=[0, 2_048])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are gone over one by one, many by a query; here both by a query too."""
     monkeypatch.setattr(merging, "_FEW", request.param)
+
+
+both_ways = pytest.mark.usefixtures("few")
+"""For tests of few rows: stores of many are gone over by a query anyway."""
 
 
 def together(frame: pl.DataFrame) -> pl.DataFrame:
@@ -80,6 +84,7 @@ _steps = st.lists(
 )
 
 
+@both_ways
 @pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("budget", [1, 3_000, 1 << 30])
 @settings(max_examples=40)
@@ -90,6 +95,7 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
     check_steps(budget, steps, merged=merged)
 
 
+@both_ways
 @pytest.mark.parametrize("budget", [3_000, 1 << 30])
 @settings(max_examples=40)
 @given(steps=_steps, searched=st.sampled_from([0, 64]))
@@ -211,6 +217,7 @@ def test_many_keys_are_put_and_looked_up_while_they_are_divided_and_spilled(
     assert (store.spilled > 0) == (budget < 1 << 30)
 
 
+@both_ways
 @pytest.mark.parametrize(
     "keys",
     [
@@ -230,6 +237,7 @@ def test_a_few_keys_of_each_plain_type_are_compared_with_all(keys: list[Any]) ->
         assert set(rows["n"]) == {n for n, key in enumerate([*keys, None]) if key in sought}
 
 
+@both_ways
 def test_chunks_of_a_version_without_marks_are_looked_up_and_replaced() -> None:
     backend = MemoryBackend()
     before = FrameStore(backend, "op-1", together, 20_000, KEYS)
@@ -287,6 +295,7 @@ def test_remembered_hashes_are_those_of_the_keys(frames: list[list[str | None]])
         assert sought.values == dict(by_key)
 
 
+@both_ways
 def test_rows_that_were_replaced_are_not_gone_over_for_ever() -> None:
     store = store_of(1 << 30, merged=False, backend=MemoryBackend())
     rows: list[int] = []
@@ -299,6 +308,7 @@ def test_rows_that_were_replaced_are_not_gone_over_for_ever() -> None:
     assert set(store.read(0)["n"]) == {19}
 
 
+@both_ways
 @pytest.mark.parametrize("looks_up", ["look_up", "candidates"])
 def test_what_another_subtask_wants_back_is_given_back_only_after_it_was_read(looks_up: str) -> None:
     keys = keys_of([f"key {n}" for n in range(40)])

@@ -168,12 +168,13 @@ def test_damage_is_noticed_and_an_older_checkpoint_takes_over(case: Case, damage
     cases = 0
     for path, shared in stored_files(case, 11).items():
         expected = 9 if shared else 10
-        for _ in range(TIMES[damage]):
+        for time in range(TIMES[damage]):
             with damaged(path, damage, chance) as changed:
                 manifest, skipped = store.latest_intact()
                 assert manifest is not None
                 assert manifest.number == (expected if changed else 11), path
-                assert content(store, manifest) == case.truth[manifest.number]
+                if manifest.number == 11 or time == 0:  # the files of the others are as they were
+                    assert content(store, manifest) == case.truth[manifest.number]
                 if changed and path.exists():
                     assert [each.number for each in skipped] == list(range(11, expected, -1))
                     assert never_wrong(store, 11, case.truth[11]), path
