@@ -7,7 +7,7 @@ import gc
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,12 +49,14 @@ _PATIENCE: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Rescaling:
-    """A change of parallelism under way; `up` is done when the job runs by these settings and this plan."""
+    """A change of parallelism under way; `up` is done when the job runs by these settings and this plan. `begun`: the
+    attempt before has ended, and the next one has them."""
 
     settings: Settings
     plan: PhysicalPlan
     workers: int
     up: asyncio.Future[None]
+    begun: bool = False
 
 
 class LocalJob:
@@ -219,9 +221,12 @@ class LocalJob:
                     if self._pool is not None:
                         await self._pool.open()
                     opened = True
+                await self._begin_rescaled()
                 self._attempt = self._reporter.attempt = await self._launcher.attempt()
                 if self._stopping is not None:
                     self._stop_attempt(drain=self._stopping)
+                elif self._rescaling is not None and not self._rescaling.begun:
+                    self._attempt.coordinator.stop(drain=False)
                 await self._attempt.run(self._is_up)
                 if await self._rescaled(self._attempt.coordinator):
                     continue
@@ -268,18 +273,25 @@ class LocalJob:
             gc.collect()
 
     async def _rescaled(self, coordinator: Coordinator) -> bool:
-        """Whether the attempt ended so that the next one goes on with another parallelism, which is set then."""
+        """Whether the attempt ended so that the next one goes on with another parallelism."""
         rescaling = self._rescaling
         if rescaling is None or self._stopping is not None or not coordinator.suspended:
             self._give_up_rescaling("the job came to its end")
             return False
         self._free_attempt()
+        return True
+
+    async def _begin_rescaled(self) -> None:
+        """Lets the next attempt have the parallelism that was asked for, if one was, be it after a failure."""
+        rescaling = self._rescaling
+        if rescaling is None:
+            return
+        self._rescaling = replace(rescaling, begun=True)
         self._settings = rescaling.settings
         self._launcher.rescale(rescaling.settings, rescaling.plan)
         self._reporter.rescale(rescaling.plan)
         if self._pool is not None:
             await self._pool.resize(rescaling.workers)
-        return True
 
     def _give_up_rescaling(self, why: str) -> None:
         rescaling, self._rescaling = self._rescaling, None
@@ -288,9 +300,10 @@ class LocalJob:
 
     def _is_up(self) -> None:
         self._up.set()
-        rescaling, self._rescaling = self._rescaling, None
-        if rescaling is not None:
-            rescaling.up.set_result(None)
+        # One that was asked for while this attempt was being made is yet to come.
+        if self._rescaling is not None and self._rescaling.begun:
+            self._rescaling.up.set_result(None)
+            self._rescaling = None
             _LOG.info("job rescaled", extra=told(parallelism=self._settings.parallelism))
         if self._stopping is None:
             self.health.state = "running"
@@ -391,11 +404,21 @@ class LocalJob:
             _LOG.warning("the job is still stopping", extra=facts)
 
     async def checkpoint(self) -> int:
-        """Takes a checkpoint now; returns its number, once it is published and its output committed. Raises
-        StateError if it fails, ConfigError if the job takes none."""
-        await self._is_running("take checkpoints while it runs")
-        assert self._attempt is not None
-        return await self._attempt.coordinator.checkpoint()
+        """Takes a checkpoint now, or as soon as the job is rescaled; returns its number, once it is published and its
+        output committed. Raises StateError if it fails, ConfigError if the job takes none."""
+        while True:
+            await self._is_running("take checkpoints while it runs")
+            if self._rescaling is not None:
+                await asyncio.wait({self._rescaling.up})
+                continue
+            if self._attempt is None:
+                raise StateError("the job is between two starts", hint="ask again when it runs")
+            coordinator = self._attempt.coordinator
+            try:
+                return await coordinator.checkpoint()
+            except StateError:
+                if self._rescaling is None or not coordinator.gave_up:
+                    raise
 
     async def _is_running(self, hint: str) -> None:
         """Waits until the job is up; raises StateError if it does not run any more, ConfigError without checkpoints."""
@@ -404,7 +427,7 @@ class LocalJob:
         starting = asyncio.ensure_future(self._up.wait())
         await asyncio.wait({starting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         starting.cancel()
-        if self._attempt is None or self._task.done():
+        if self._task.done():
             raise StateError("the job is not running", hint=hint)
 
     async def rescale(self, parallelism: int) -> None:
@@ -422,8 +445,8 @@ class LocalJob:
             Placement(plan, workers)
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rescaling = Rescaling(settings, plan, workers, up)
-        assert self._attempt is not None
-        self._attempt.coordinator.stop(drain=False)
+        if self._attempt is not None:
+            self._attempt.coordinator.stop(drain=False)
         await asyncio.shield(up)
 
     async def savepoint(self, url: str) -> str:

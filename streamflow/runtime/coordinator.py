@@ -194,6 +194,8 @@ class Coordinator:
         one is taken instead, from which the next run goes on. Work of slow functions is waited for if drained or
         `patient`; otherwise it is left out, and where there are checkpoints the last one is where the next run begins.
         """
+        if self._closed:  # the workers may have the next attempt
+            return
         if not drain and not patient:
             self._tell(Hurry())
         if self._checkpoints is None or drain:
@@ -238,7 +240,11 @@ class Coordinator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for asked in (*self._promised, *self._waiting_for_epoch):
             if not asked.done():
-                asked.set_exception(StateError("the job has ended before the checkpoint was taken"))
+                ended = StateError(
+                    "the job has ended or failed before the checkpoint was taken",
+                    hint="if it starts again, ask again when it runs",
+                )
+                asked.set_exception(ended)
 
     @property
     def committing(self) -> list[tuple[str, Waiting]]:

@@ -15,22 +15,22 @@ from streamflow.runners.local import LocalJob
 ROWS = 6_000
 
 
-def job_of(base: Path) -> sf.Job:
+def job_of(base: Path, rows: int = ROWS) -> sf.Job:
     job = sf.Job("rescaled")
-    made = job.read(sf.DataGen({"n": col("index"), "k": col("index") % 17}, rows=ROWS, rate=3_000))
+    made = job.read(sf.DataGen({"n": col("index"), "k": col("index") % 17}, rows=rows, rate=3_000))
     totals = made.key_by("k").aggregate(n=sf.count(), total=sf.sum("n")).named("totals")
     totals.write(sf.FileSink(str(base / "out"), format="ndjson"))
     return job
 
 
-async def started(base: Path, **more: Any) -> LocalJob:
+async def started(base: Path, rows: int = ROWS, **more: Any) -> LocalJob:
     settings: dict[str, Any] = {
         "mode": "streaming",
         "checkpoint_interval": "100ms",
         "restart": "none",
         **more,
     }
-    return await job_of(base).start(checkpoint_dir=base / "checkpoints", **settings)
+    return await job_of(base, rows).start(checkpoint_dir=base / "checkpoints", **settings)
 
 
 def last_rows(base: Path) -> dict[int, tuple[int, int]]:
@@ -62,6 +62,56 @@ def test_a_running_job_gets_more_subtasks_and_fewer(tmp_path: Path) -> None:
     asyncio.run(whole())
     numbers = {key: range(key, ROWS, 17) for key in range(17)}
     assert last_rows(tmp_path) == {key: (len(each), sum(each)) for key, each in numbers.items()}
+
+
+def test_checkpoints_that_are_asked_for_around_a_change_come_before_it_and_after_it(tmp_path: Path) -> None:
+    async def whole() -> None:
+        handle = await started(tmp_path, rows=1_000_000)
+        before, _, meanwhile = await asyncio.gather(
+            handle.checkpoint(), handle.rescale(2), handle.checkpoint()
+        )
+        assert before < meanwhile
+        await handle.stop()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("later", [0, 2, 5, 10])
+def test_a_change_that_is_asked_for_while_the_job_starts_again_comes_when_it_is_up(
+    later: int, tmp_path: Path
+) -> None:
+    """Neither is it taken for made with the start, nor for the job's end. `later`: turns of the event loop."""
+    failures = iter([ValueError("once")])
+
+    def failing_once(row: dict[str, Any]) -> dict[str, Any]:
+        if row["n"] == 300 and (failure := next(failures, None)) is not None:
+            raise failure
+        return row
+
+    async def whole() -> None:
+        job = sf.Job("restarting")
+        made = job.read(sf.DataGen({"n": col("index")}, rows=900, rate=3_000))
+        made.map(failing_once, schema={"n": sf.Int64}).write(
+            sf.FileSink(str(tmp_path / "out"), format="ndjson")
+        )
+        handle = await job.start(
+            mode="streaming", checkpoint_dir=tmp_path / "checkpoints", restart="fixed", restart_delay="0s"
+        )
+        while handle.status().restarts == 0:  # noqa: ASYNC110 — a turn later would be another test
+            await asyncio.sleep(0)
+        for _ in range(later):
+            await asyncio.sleep(0)
+        await handle.rescale(2)
+        result = await handle.wait()
+        assert {each.parallelism for each in result.operators} == {2}
+
+    asyncio.run(whole())
+    rows = [
+        json.loads(line)["n"]
+        for file in (tmp_path / "out").glob("*.ndjson")
+        for line in file.read_text().splitlines()
+    ]
+    assert sorted(rows) == list(range(900))
 
 
 def test_a_busy_job_rescales_itself(tmp_path: Path) -> None:
