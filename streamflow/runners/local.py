@@ -408,8 +408,9 @@ class LocalJob:
         output committed. Raises StateError if it fails, ConfigError if the job takes none."""
         while True:
             await self._is_running("take checkpoints while it runs")
-            if self._rescaling is not None:
-                await asyncio.wait({self._rescaling.up})
+            rescaling = self._rescaling
+            if rescaling is not None:
+                await asyncio.wait({rescaling.up})
                 continue
             if self._attempt is None:
                 raise StateError("the job is between two starts", hint="ask again when it runs")
