@@ -74,3 +74,12 @@ def refusing(row: dict[str, Any]) -> dict[str, Any]:
 
 failing = sf.Job("failing")
 failing_out = read(failing).map(refusing, schema=SCHEMA).key_by("k").aggregate(n=sf.count()).collect()
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    print("printed", row["v"])  # noqa: T201
+    return row
+
+
+printing = sf.Job("printing")
+printing_out = read(printing).map(shown, schema=SCHEMA).key_by("k").aggregate(n=sf.count()).collect()

@@ -16,7 +16,7 @@ import streamflow as sf
 from streamflow.config import Settings
 from streamflow.errors import ConfigError
 from streamflow.runners.ray.starting import RayWorkers
-from tests.processes.running import JOBS, MADE, RUNS, check_run, loaded, until, write_input
+from tests.processes.running import JOBS, MADE, ROWS, RUNS, check_run, loaded, until, write_input
 from tests.processes.test_runs import ON_TWO, RECORDS, check_made, taken
 
 ray = pytest.importorskip("ray")
@@ -61,10 +61,12 @@ def named(processes: list[psutil.Process]) -> dict[psutil.Process, str]:
 
 def test_a_command_starts_ray_and_nothing_outlives_it(base: Path) -> None:
     flags = ["--runner", "ray", "--processes", "2", "--mode", "batch", "--set", f"base={base}"]
-    command = [sys.executable, "-m", "streamflow", "run", f"{JOBS}:functions", *flags]
+    command = [sys.executable, "-m", "streamflow", "run", f"{JOBS}:printing", *flags]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("worker is up") == 2
+    printed = {int(line.rsplit(" ", 1)[1]) for line in result.stdout.splitlines() if "printed" in line}
+    assert printed == set(range(ROWS)), "lines that differ by their numbers only are left out"
 
     flags = ["--runner", "ray", "--processes", "2", "--set", f"base={base}", "--set", "made=1000000"]
     command = [sys.executable, "-m", "streamflow", "run", str(MADE), "--mode", "streaming", *flags]

@@ -46,5 +46,7 @@ class WorkerActor:
     def _work(self) -> None:
         try:
             import_module(self._module).work(self._introduction, self._graph)
+        except KeyboardInterrupt:
+            self._outcome = "a function raised KeyboardInterrupt"
         except Exception as error:  # noqa: BLE001 — told by `ended`
             self._outcome = f"{error}"

@@ -25,6 +25,8 @@ _GIB: Final = 1 << 30
 
 def ray() -> Any:
     """The package; raises ConfigError if it is not installed."""
+    # Ray would leave out what functions and sinks print if it differs from other lines by its numbers only.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     try:
         import ray
         import ray.util.scheduling_strategies  # pyright: ignore[reportUnusedImport]

@@ -21,6 +21,8 @@ from streamflow.runtime.transport.addresses import tcp
 
 __all__ = ["RayWorkers", "end_of_actor", "ray_program"]
 
+_PRINTED: Final = 1.0
+"""Seconds for which the end waits for what workers have printed, which comes through Ray's log files."""
 _PATIENCE: Final = 120.0
 """Seconds in which there has to be room for all workers: a cluster may be growing."""
 _NODE: Final = re.compile(r"its node has died\. Node Id: \S+ (?P<how>.*)$")
@@ -85,6 +87,7 @@ class RayWorkers:
 
     async def close(self) -> None:
         if self._cluster is not None:
+            await asyncio.sleep(_PRINTED)
             await asyncio.to_thread(self._cluster.close)
 
 
