@@ -482,6 +482,11 @@ class Settings:
                 f"parallelism is {self.parallelism}, more than max_parallelism {self.max_parallelism}",
                 hint="a subtask owns at least one key group: raise max_parallelism, for state that is new",
             )
+        if self.runner == "local" and (self.processes or 1) > 1:
+            raise ConfigError(
+                f"processes is {self.processes}, and the runner is 'local', which has one",
+                hint="give runner='processes' as well, or leave out processes",
+            )
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -168,6 +168,14 @@ def test_a_job_without_a_file_is_refused() -> None:
         asyncio.run(job.run_async(runner="processes", processes=2))
 
 
+def test_several_processes_without_a_runner_for_them_are_refused(base: Path) -> None:
+    job, _ = loaded("columns", base)
+    with pytest.raises(ConfigError, match="processes is 2, and the runner is 'local'"):
+        asyncio.run(job.run_async(processes=2))
+    job, _ = loaded("columns", base)
+    asyncio.run(job.run_async(processes=1))
+
+
 def test_a_module_of_a_package_has_its_neighbours_and_its_arguments_in_workers(tmp_path: Path) -> None:
     package = tmp_path / "mine"
     package.mkdir()
