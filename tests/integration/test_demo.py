@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -18,13 +19,17 @@ from streamflow.demo.build_data import DATA
 
 ROOT = Path(__file__).parents[2]
 MODES = ("streaming", "micro-batch", "batch")
+POLARS = {
+    name: value for name, value in os.environ.items() if name in ("_RJEM_MALLOC_CONF", "POLARS_MAX_THREADS")
+}
+"""How tests run Polars, if it is said."""
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "streamflow", "demo", *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "PATH": ""},
+        env={**POLARS, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "PATH": ""},
         capture_output=True,
         text=True,
         timeout=120,

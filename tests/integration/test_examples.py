@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from streamflow.cli.loading import load
+from streamflow.cli.main import main
 from streamflow.demo.build_data import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +41,23 @@ def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def _streamflow(folder: Path, example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(folder, "-m", "streamflow", "run", str(EXAMPLES / example), *arguments)
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def streamflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """`streamflow run` of an example in an empty folder, within this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        code = main(["run", str(EXAMPLES / example), *arguments])
+        done = subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
 
 
 def _words() -> Counter[str]:
@@ -68,8 +85,8 @@ def test_every_example_is_tested_here_and_says_how_to_run_it() -> None:
         assert len(text.splitlines()) <= 60
 
 
-def test_readings_are_averaged_by_the_second(tmp_path: Path) -> None:
-    _streamflow(tmp_path, "readings.py", "--mode", "batch", "--set", "rows=40000")
+def test_readings_are_averaged_by_the_second(tmp_path: Path, streamflow: Command) -> None:
+    streamflow("readings.py", "--mode", "batch", "--set", "rows=40000")
     means = pl.concat(pl.read_ndjson(path) for path in (tmp_path / "windows").glob("*.ndjson"))
     assert means.height == 200
     assert means["n"].sum() == 40_000
@@ -97,8 +114,8 @@ def test_word_counts_as_programs(example: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["streaming", "batch"])
-def test_sliding_delays(mode: str, tmp_path: Path) -> None:
-    _streamflow(tmp_path, "sliding_delays.py", "--mode", mode, "--set", "out=delays")
+def test_sliding_delays(mode: str, tmp_path: Path, streamflow: Command) -> None:
+    streamflow("sliding_delays.py", "--mode", mode, "--set", "out=delays")
     panes = pl.concat(
         [pl.read_ndjson(path) for path in sorted((tmp_path / "delays" / "windows").glob("*.ndjson"))]
     )
@@ -151,8 +168,8 @@ def test_aircraft_sessions(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["streaming", "micro-batch", "batch"])
-def test_carriers_by_day(mode: str, tmp_path: Path) -> None:
-    _streamflow(tmp_path, "micro_batch.py", "--mode", mode, "--set", "out=by-carrier")
+def test_carriers_by_day(mode: str, tmp_path: Path, streamflow: Command) -> None:
+    streamflow("micro_batch.py", "--mode", mode, "--set", "out=by-carrier")
     actual = pl.concat([pl.read_parquet(path) for path in (tmp_path / "by-carrier").glob("*.parquet")])
     expected = (
         pl.read_parquet(DATA)
@@ -193,8 +210,8 @@ def test_own_aggregator(mode: str) -> None:
     } == expected
 
 
-def test_dead_letters(tmp_path: Path) -> None:
-    done = _streamflow(tmp_path, "dead_letters.py")
+def test_dead_letters(tmp_path: Path, streamflow: Command) -> None:
+    done = streamflow("dead_letters.py")
     assert "2 bad" in done.stderr
     [bad] = (tmp_path / "readings" / "bad").glob("*.ndjson")
     letters = pl.read_ndjson(bad)
@@ -270,8 +287,8 @@ def test_allreduce_finds_the_model_of_one_process(mode: str, parallelism: int) -
     assert expected == pytest.approx((1, 2), abs=0.02)
 
 
-def test_allreduce_leaves_the_examples_where_they_are_read(tmp_path: Path) -> None:
-    done = _streamflow(tmp_path, "allreduce.py", "--parallelism", "2", "--set", "steps=2", "--json")
+def test_allreduce_leaves_the_examples_where_they_are_read(streamflow: Command) -> None:
+    done = streamflow("allreduce.py", "--parallelism", "2", "--set", "steps=2", "--json")
     read = json.loads(done.stdout)["records_in"]
     assert read["table-join-2"] == 1_000 + 2  # the model once for each subtask
     assert read["window-2"] <= 20  # sums of a subtask's batches

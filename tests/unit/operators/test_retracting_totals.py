@@ -134,7 +134,7 @@ def direct(there: list[Row]) -> list[dict[str, Any]]:
 def test_totals_are_those_of_the_rows_that_are_left(updates: Any, budget: int) -> None:
     chance, there = random.Random(3), list[Row]()
     harness = OperatorHarness(spec(), CHANGES, updates=updates, memory_budget=budget)
-    for number in range(24 if budget > 1 else 12):
+    for number in range(16 if budget > 1 else 12):
         pushed(harness, *changes_of(chance, there, 6))
         harness.restore(harness.snapshot(), parallelism=number % 3 + 1)
         if number % 4 == 3:
