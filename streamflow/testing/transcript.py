@@ -116,11 +116,10 @@ def read_transcript(path: str | Path) -> Transcript:
 def _load(text: str, where: Where) -> Any:
     yaml = _yaml()
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise JobDefinitionError("a transcript has no aliases", where=where, hint="write the value out")
-        _refuse_twice(yaml, tree, where)
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        tree = loader.get_single_node()
+        _refuse_twice(yaml, tree, where, set())
+        return None if tree is None else loader.construct_document(tree)
     except yaml.YAMLError as error:
         raise JobDefinitionError(f"this is no YAML: {error}", where=where) from error
 
@@ -136,8 +135,12 @@ def _yaml() -> ModuleType:
     return module
 
 
-def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
-    """Raises for a repeated key, of which YAML would silently take the second value."""
+def _refuse_twice(yaml: Any, node: Any, where: Where, met: set[int]) -> None:
+    """Raises for a repeated key, of which YAML would silently take the second value, and for an alias: a node that is
+    met again."""
+    if id(node) in met:
+        raise JobDefinitionError("a transcript has no aliases", where=where, hint="write the value out")
+    met.add(id(node))
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -148,10 +151,11 @@ def _refuse_twice(yaml: Any, node: Any, where: Where) -> None:
                     f"{name!r} is given twice", where=Where(split=where.split, offset=f"line {line}")
                 )
             seen.add(name)
-            _refuse_twice(yaml, value, where)
+            _refuse_twice(yaml, key, where, met)
+            _refuse_twice(yaml, value, where, met)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_twice(yaml, value, where)
+            _refuse_twice(yaml, value, where, met)
 
 
 class _Reader:
