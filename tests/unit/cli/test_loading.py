@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamflow.cli.loading import load
+from streamflow.cli.loading import NoJobError, load
 from streamflow.errors import ConfigError, JobDefinitionError, StreamflowError
 
 JOB = 'import streamflow as sf\njob = sf.Job("words")\n'
@@ -95,7 +95,7 @@ def test_what_is_no_python_file(folder: Path) -> None:
 
 def test_no_job(folder: Path) -> None:
     (folder / "a.py").write_text("job = 1\n")
-    assert _refused("a.py") == (
+    assert _refused("a.py", NoJobError) == (
         'a.py has no job; assign one at the top level of the file: job = sf.Job("name")'
     )
 
@@ -103,7 +103,7 @@ def test_no_job(folder: Path) -> None:
 def test_several_jobs_have_to_be_told_apart(folder: Path) -> None:
     (folder / "a.py").write_text('import streamflow as sf\none = sf.Job("1st")\ntwo = sf.Job("2nd")\n')
     assert _refused("a.py") == "a.py has 2 jobs: one, two; name one: a.py:one"
-    assert _refused("a.py:tow") == "a.py: no job 'tow'; there are: one, two; did you mean 'two'?"
+    assert _refused("a.py:tow", NoJobError) == "a.py: no job 'tow'; there are: one, two; did you mean 'two'?"
     assert load("a.py:two")[0].name == "2nd"
 
 
