@@ -19,7 +19,7 @@ PIECE = 100
 APART = 10_000
 """Seeds of jobs on several processes."""
 SAME = 200
-PLANTED = 12
+PLANTED = 13
 TIMEOUT_SECONDS = 900.0
 
 

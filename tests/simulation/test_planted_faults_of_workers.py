@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from streamflow.runners.local import LocalJob
 from streamflow.runtime.checkpoints.worker_checkpoints import WorkerCheckpoints
 from streamflow.runtime.control.membership import Membership
 from streamflow.runtime.control.messages import Start
@@ -54,6 +56,18 @@ def sweeps_after_the_start(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_begin_output", later)
 
 
+def a_change_is_taken_for_made(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that begins is taken for the one that a change of parallelism waits for, though it was made before."""
+    is_up = LocalJob._is_up
+
+    def up(job: Any) -> None:
+        if job._rescaling is not None:
+            job._rescaling = replace(job._rescaling, begun=True)
+        is_up(job)
+
+    patch.setattr(LocalJob, "_is_up", up)
+
+
 ZOMBIES = {"mishaps": 0.85, "befalls": ("frozen",), "lasts": (3.02, 3.1, 3.2), "crashes": 0.1}
 """Odds of workers that stand still for a little longer than it takes to give them up, and then go on."""
 
@@ -61,6 +75,7 @@ PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], dict[str, Any]]] = [
     (grants_behind_the_barrier, {"splits": 80, "micro_batch": 0.0}),
     (acknowledged_before_it_lasts, {}),
     (sweeps_after_the_start, {}),
+    (a_change_is_taken_for_made, {"rescales": 0.6}),
     (every_attempt_counts, ZOMBIES),
 ]
 """Each fault, and the odds of disturbances. The last is found in a hundred seeds or more: by `make reliability`."""

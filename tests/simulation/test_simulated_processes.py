@@ -147,6 +147,11 @@ def test_a_reference_job_survives_on_workers(name):
     assert lives.simulation.crashed.total() > 3
 
 
+def test_a_job_survives_changes_of_its_parallelism_at_any_moment():
+    lives = list(on_workers("totals", rescales=0.8).run(range(8)))
+    assert [outcome.failure for outcome in lives] == [None] * 8
+
+
 def test_a_checkpoint_that_vanishes_while_it_is_written_is_no_fault_of_the_job():
     lives = on_workers("totals")
     for time in range(1, 9):

@@ -1,5 +1,5 @@
-"""Interventions of people and machines while a job runs: asking for a checkpoint, stopping it, removing its
-checkpoints.
+"""Interventions of people and machines while a job runs: asking for a checkpoint, rescaling it, stopping it, removing
+its checkpoints.
 
 Each happens when the process comes to a point, like crashes: a named one, a disk call, any step of its loop. A
 request has to be answered in time, or the job counts as asleep.
@@ -8,10 +8,10 @@ request has to be answered in time, or the job counts as asleep.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from streamflow.errors import StreamflowError
 from streamflow.runners.local import LocalJob
@@ -22,9 +22,11 @@ from streamflow.testing.simulation.points import ANY_STEP
 __all__ = ["Intervention", "Interventions"]
 
 _PATIENCE: Final = 20.0
-"""Seconds of virtual time within which a checkpoint is taken, and a job stops."""
+"""Seconds of virtual time within which a checkpoint is taken, and a job stops or is rescaled."""
+_MOST_PARALLEL: Final = 4
 _WORDS: Final = {
     "checkpoint": "is asked for a checkpoint",
+    "rescale": "is rescaled",
     "stop": "is stopped",
     "vanish": "its checkpoints vanish",
 }
@@ -38,7 +40,7 @@ class Intervention:
     is asked for a checkpoint at sink.writing (time 2)
     """
 
-    what: Literal["checkpoint", "stop", "vanish"]
+    what: Literal["checkpoint", "rescale", "stop", "vanish"]
     point: str
     time: int
 
@@ -104,9 +106,9 @@ class Interventions:
     async def _ask(self, handle: LocalJob, intervention: Intervention) -> None:
         began = self._loop.now
         try:
-            await (handle.checkpoint() if intervention.what == "checkpoint" else handle.stop())
+            await _asked(handle, intervention)
         except StreamflowError:
-            # A checkpoint may fail, and the job itself reports its failure.
+            # A checkpoint may fail, a job may end before it is rescaled, and the job itself reports its failure.
             return
         except Exception as error:  # noqa: BLE001 — told with the life that led to it
             self.complaints.append(f"the job {intervention}: {type(error).__name__}: {error}")
@@ -114,3 +116,13 @@ class Interventions:
             seconds = (self._loop.now - began) / 1e6
             if seconds > _PATIENCE:
                 self.complaints.append(f"the job {intervention}, and that took {seconds:.0f} s")
+
+
+def _asked(handle: LocalJob, intervention: Intervention) -> Coroutine[Any, Any, Any]:
+    match intervention.what:
+        case "checkpoint":
+            return handle.checkpoint()
+        case "rescale":
+            return handle.rescale(1 + intervention.time % _MOST_PARALLEL)
+        case _:
+            return handle.stop()

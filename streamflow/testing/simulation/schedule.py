@@ -132,6 +132,7 @@ class Odds:
     checkpoints: float = 0.3
     stops: float = 0.15
     vanishing: float = 0.03
+    rescales: float = 0.1
     quiet: float = 0.25
     workers: int = 0
     """Processes beside the coordinator's: a schedule has from 1 to so many. 0: everything is in one process."""
@@ -152,6 +153,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
     """
     chance = Chance(f"schedule/{seed}")
     meddling, harm = chance.split("interventions"), chance.split("mishaps")
+    changing = chance.split("rescales")
     incarnations: list[Incarnation] = []
     fixed = chance.between(1, odds.most_parallel) if chance.happens(0.4) else None
     while len(incarnations) < 4 and (not incarnations or chance.happens(odds.crashes)):
@@ -164,7 +166,7 @@ def draw(seed: int, odds: Odds) -> Schedule:
                 if incarnations and chance.happens(odds.rot)
                 else None,
                 clock_jump=chance.between(-3_600, 3_600) * _MICROS if chance.happens(odds.clock_jumps) else 0,
-                interventions=tuple(_interventions(meddling, odds)),
+                interventions=(*_interventions(meddling, odds), *_rescales(changing, odds)),
                 mishaps=tuple(_mishaps(harm, odds)),
             )
         )
@@ -226,6 +228,13 @@ def _interventions(chance: Chance, odds: Odds) -> Iterator[Intervention]:
             often = [WRITING] if WRITING in odds.points and chance.happens(0.5) else sorted(odds.points)
             point = chance.one_of(often)
             yield Intervention(what, point, 1 + int(odds.points[point] * chance.random()))
+
+
+def _rescales(chance: Chance, odds: Odds) -> Iterator[Intervention]:
+    """Changes of parallelism, at times two: the second may come before the first is made."""
+    while odds.points and chance.happens(odds.rescales):
+        point = chance.one_of(sorted(odds.points))
+        yield Intervention("rescale", point, 1 + int(odds.points[point] * chance.random()))
 
 
 def _mishaps(chance: Chance, odds: Odds) -> Iterator[Mishap]:
