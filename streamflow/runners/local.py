@@ -125,6 +125,8 @@ class LocalJob:
         """Its share of the input, if copies agree on theirs: it ends when another copy has it."""
         self._operating = self._serve()
         self._task = asyncio.create_task(self._run())
+        # A change that is asked for while the ended job lets go of what it has would wait for ever.
+        self._task.add_done_callback(lambda _: self._give_up_rescaling("the job came to its end"))
 
     async def _run(self) -> None:
         CURRENT_JOB.set(self._graph.job)

@@ -11,6 +11,7 @@ import streamflow as sf
 from streamflow import col
 from streamflow.errors import ConfigError, StateError
 from streamflow.runners.local import LocalJob
+from streamflow.runtime.launching import Launcher
 
 ROWS = 6_000
 
@@ -112,6 +113,32 @@ def test_a_change_that_is_asked_for_while_the_job_starts_again_comes_when_it_is_
         for line in file.read_text().splitlines()
     ]
     assert sorted(rows) == list(range(900))
+
+
+def test_a_change_that_is_asked_for_while_an_ended_job_lets_go_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Launcher.close
+
+    async def whole() -> None:
+        closing, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held(launcher: Launcher) -> None:
+            closing.set()
+            await go_on.wait()
+            await close(launcher)
+
+        monkeypatch.setattr(Launcher, "close", held)
+        handle = await started(tmp_path, rows=100)
+        await closing.wait()
+        asking = asyncio.create_task(handle.rescale(2))
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(StateError, match="the job came to its end"):
+            await asyncio.wait_for(asking, 30)
+        await handle.wait()
+
+    asyncio.run(whole())
 
 
 def test_a_busy_job_rescales_itself(tmp_path: Path) -> None:

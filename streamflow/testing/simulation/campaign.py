@@ -32,6 +32,7 @@ from streamflow.time.timestamps import Duration
 __all__ = ["Campaign", "repeatable", "simulate"]
 
 _COLLECT_EVERY = 50
+"""Lives between two collections of garbage, which is left alone during them."""
 
 
 def simulate(
@@ -120,6 +121,7 @@ class Campaign:
         self._scenario = Scenario(job, **options)
         self._clock = clock or SystemClock()
         self._expected: dict[tuple[Any, ...], Results] = {}
+        self._lives = 0
         samples = self._scenario.samples
         self.simulation = Simulation(
             self._scenario.graph.job,
@@ -136,19 +138,20 @@ class Campaign:
         """Runs these seeds, one at each step, and counts them in `simulation`."""
         began = self._clock.monotonic()
         self.simulation.first = seeds[0] if seeds else 0
-        for count, seed in enumerate(seeds, 1):
+        for seed in seeds:
             with repeatable():
                 outcome = self.outcome(draw(seed, self.odds))
                 self.simulation.add(outcome)
                 if outcome.failure is not None:
                     self.simulation.failures.append(self._told(outcome, shrinking=shrinking))
-                if count % _COLLECT_EVERY == 0:
-                    gc.collect()
             self.simulation.seconds = self._clock.monotonic() - began
             yield outcome
 
     def outcome(self, schedule: Schedule) -> Outcome:
         """The outcome of one schedule."""
+        self._lives += 1
+        if self._lives % _COLLECT_EVERY == 0:
+            gc.collect()
         return run_schedule(self._scenario, schedule, self._of(schedule))
 
     def _of(self, schedule: Schedule) -> Results:
@@ -172,7 +175,8 @@ _UNORDERED: Final = [
 
 @contextmanager
 def repeatable() -> Generator[None]:
-    """A context in which Polars gives the same order each time.
+    """A context in which Polars gives the same order each time, and no garbage is collected by itself: coroutines of an
+    earlier life would run their last blocks in the middle of another one.
 
     Warnings about coroutines that were never awaited are left out: abandoned processes leave some.
 
@@ -181,6 +185,8 @@ def repeatable() -> Generator[None]:
     ['d', 'c', 'b', 'a']
     """
     before = [getattr(frame, name) for frame, name in _UNORDERED]
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         for (frame, name), method in zip(_UNORDERED, before, strict=True):
             setattr(frame, name, _in_order(method))
@@ -190,6 +196,8 @@ def repeatable() -> Generator[None]:
     finally:
         for (frame, name), method in zip(_UNORDERED, before, strict=True):
             setattr(frame, name, method)
+        if collecting:
+            gc.enable()
 
 
 def _in_order(method: Callable[..., Any]) -> Callable[..., Any]:
