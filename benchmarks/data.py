@@ -9,6 +9,7 @@ and appear whole or not at all; memory is bounded by one chunk, whatever the siz
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -42,27 +43,23 @@ def cache_folder() -> Path:
 def events_ndjson(count: int, *, seed: int = SEED) -> Path:
     """The path of `count` events as ndjson, generated on first use."""
 
-    def write(target: Path) -> None:
-        with target.open("wb") as out:
-            for start in range(0, count, CHUNK):
-                event_chunk(start, min(CHUNK, count - start), seed=seed).write_ndjson(out)
-
-    return cached(f"events-{count}-{seed}-v{FORMAT}.ndjson", write)
+    return cached(f"events-{count}-{seed}-v{FORMAT}.ndjson", partial(_write, count, seed, 1, 0))
 
 
 def events_in_turn(count: int, files: int, *, seed: int = SEED) -> str:
     """The pattern of so many files of ndjson among which the events are dealt out in turn, generated on first use."""
     stem = f"events-{count}-{seed}-v{FORMAT}-of{files}"
     for number in range(files):
-
-        def write(target: Path, number: int = number) -> None:
-            with target.open("wb") as out:
-                for start in range(0, count, CHUNK):
-                    chunk = event_chunk(start, min(CHUNK, count - start), seed=seed)
-                    chunk.gather_every(files, (number - start) % files).write_ndjson(out)
-
-        cached(f"{stem}-{number}.ndjson", write)
+        cached(f"{stem}-{number}.ndjson", partial(_write, count, seed, files, number))
     return str(cache_folder() / f"{stem}-*.ndjson")
+
+
+def _write(count: int, seed: int, files: int, number: int, target: Path) -> None:
+    """Writes those of the events that are dealt to one of so many files."""
+    with target.open("wb") as out:
+        for start in range(0, count, CHUNK):
+            chunk = event_chunk(start, min(CHUNK, count - start), seed=seed)
+            chunk.gather_every(files, (number - start) % files).write_ndjson(out)
 
 
 def events_parquet(count: int, *, seed: int = SEED) -> Path:

@@ -132,13 +132,8 @@ def _cut(account: Account, job: Job, kind: str, hosts: Hosts, chance: random.Ran
     if kind == "another":
         other = next(there for _, there in workers if there != host)
         hosts.cut(host, str(other))
-        last = since + APART_SECONDS
-        while (
-            not (noticed := [at for at in job.times("job restarts") if at > since])
-            and time.monotonic() < last
-        ):
-            time.sleep(0.05)
-        found.apart.append(noticed[0] - since if noticed else float("inf"))
+        noticed = job.says("job restarts", since, APART_SECONDS)
+        found.apart.append(float("inf") if noticed is None else noticed - since)
         hosts.heal(host, str(other))
         if not job.runs(since):
             raise RuntimeError(f"it ended by a cut: {job.coordinator.wait()}")

@@ -128,14 +128,22 @@ class Job:
 
     def runs(self, since: float) -> bool:
         """Waits until the job runs (again), or its coordinator has ended; gives whether it runs."""
-        last = time.monotonic() + PATIENCE_SECONDS
+        if self.says("job is running", since, PATIENCE_SECONDS) is not None:
+            return True
+        if self.lives:
+            raise RuntimeError(f"it does not run again: {self.coordinator.kill_after(0)}")
+        return False
+
+    def says(self, event: str, since: float, patience: float) -> float | None:
+        """Waits until the coordinator says something; gives when it did, None: it has ended, or the patience has."""
+        last = time.monotonic() + patience
         while time.monotonic() < last:
-            if any(at > since for at in self.times("job is running")):
-                return True
+            if found := [at for at in self.times(event) if at > since]:
+                return found[0]
             if not self.lives:
-                return False
+                return None
             time.sleep(0.05)
-        raise RuntimeError(f"it does not run again: {self.coordinator.kill_after(0)}")
+        return None
 
 
 def run(account: Account, folder: Path, *, quick: bool = False) -> None:

@@ -52,6 +52,7 @@ __all__ = [
     "pack",
     "unpack",
     "unsendable",
+    "without_stream",
 ]
 
 MAX_DEPTH: Final = 64
@@ -153,6 +154,32 @@ def unsendable(values: Sequence[Any], error: RecordError) -> RecordError:
     )
 
 
+def without_stream(types: Mapping[str, pl.DataType]) -> tuple[str, str] | None:
+    """The first column that an Arrow stream does not bring, and its values in words; None if it brings them all. Polars
+    would write the addresses of Python objects, and arrays that it does not read.
+
+    >>> without_stream({"n": pl.Int64(), "a": pl.List(pl.Array(pl.Int8, 0))})
+    ('a', 'arrays of no values')
+    """
+    return next(
+        ((name, held) for name, dtype in types.items() if (held := _left_out(dtype)) is not None), None
+    )
+
+
+def _left_out(dtype: pl.DataType) -> str | None:
+    match dtype:
+        case pl.Object():
+            return "Python objects"
+        case pl.Array() if 0 in dtype.shape:
+            return "arrays of no values"
+        case pl.Array() | pl.List():
+            return _left_out(dtype.inner)  # type: ignore[arg-type]
+        case pl.Struct():
+            return next(filter(None, (_left_out(field.dtype) for field in dtype.fields)), None)  # type: ignore[arg-type]
+        case _:
+            return None
+
+
 def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes:
     """A frame as a sealed Arrow IPC stream. About 1 ms a megabyte; raises StateError for types Arrow does not
     have.
@@ -160,12 +187,9 @@ def frame_to_ipc(frame: pl.DataFrame, compression: Compression = "lz4") -> bytes
     >>> ipc_to_frame(frame_to_ipc(pl.DataFrame({"n": [1, 2]})))["n"].to_list()
     [1, 2]
     """
-    # Polars would write the addresses of Python objects.
-    objects = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
-    if objects:
-        raise StateError(
-            f"columns {', '.join(objects)} hold Python objects and cannot be stored", hint="pack them first"
-        )
+    if (found := without_stream(frame.schema)) is not None:
+        name, held = found
+        raise StateError(f"column {name!r} holds {held} and cannot be stored", hint="pack them first")
     buffer = BytesIO()
     buffer.write(bytes(_HEADER))
     try:

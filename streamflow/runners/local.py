@@ -24,7 +24,7 @@ from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.autoscaling import Autoscaler, parse_autoscale
 from streamflow.runners.processes.attempt import PooledAttempt
 from streamflow.runners.processes.opening import workers_for
-from streamflow.runners.processes.pool import WorkerLostError, WorkerPool, WorkerStartError
+from streamflow.runners.processes.pool import WorkerLostError, WorkerPool
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.attempt import Attempt, InlineAttempt
@@ -230,7 +230,7 @@ class LocalJob:
                 elif self._rescaling is not None and not self._rescaling.begun:
                     self._attempt.coordinator.stop(drain=False)
                 await self._attempt.run(self._is_up)
-                if await self._rescaled(self._attempt.coordinator):
+                if self._rescaled(self._attempt.coordinator):
                     continue
                 self._note_what_was_left(self._attempt.coordinator)
                 if self._savepoint is not None and (number := self._launcher.metrics.number) is not None:
@@ -274,7 +274,7 @@ class LocalJob:
         if self._own_ports:
             gc.collect()
 
-    async def _rescaled(self, coordinator: Coordinator) -> bool:
+    def _rescaled(self, coordinator: Coordinator) -> bool:
         """Whether the attempt ended so that the next one goes on with another parallelism."""
         rescaling = self._rescaling
         if rescaling is None or self._stopping is not None or not coordinator.suspended:
@@ -528,5 +528,4 @@ class LocalJob:
 
 def _passes(error: Exception) -> bool:
     """Whether an error of a job in which nothing has run yet is likely to pass: its user had better know the others."""
-    lost = isinstance(error, WorkerLostError) and not isinstance(error, WorkerStartError)
-    return lost or isinstance(error, UnreachableError)
+    return isinstance(error, (WorkerLostError, UnreachableError))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def test_a_change_that_is_asked_for_while_the_job_starts_again_comes_when_it_is_
 ) -> None:
     """Neither is it taken for made with the start, nor for the job's end. `later`: turns of the event loop."""
     failures = iter([ValueError("once")])
+    starts_again = asyncio.Event()
+
+    class Words(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "job restarts":
+                starts_again.set()
 
     def failing_once(row: dict[str, Any]) -> dict[str, Any]:
         if row["n"] == 300 and (failure := next(failures, None)) is not None:
@@ -98,15 +105,19 @@ def test_a_change_that_is_asked_for_while_the_job_starts_again_comes_when_it_is_
         handle = await job.start(
             mode="streaming", checkpoint_dir=tmp_path / "checkpoints", restart="fixed", restart_delay="0s"
         )
-        while handle.status().restarts == 0:  # noqa: ASYNC110 — a turn later would be another test
-            await asyncio.sleep(0)
+        await starts_again.wait()
         for _ in range(later):
             await asyncio.sleep(0)
         await handle.rescale(2)
         result = await handle.wait()
         assert {each.parallelism for each in result.operators} == {2}
 
-    asyncio.run(whole())
+    words = Words()
+    logging.getLogger("streamflow").addHandler(words)
+    try:
+        asyncio.run(whole())
+    finally:
+        logging.getLogger("streamflow").removeHandler(words)
     rows = [
         json.loads(line)["n"]
         for file in (tmp_path / "out").glob("*.ndjson")

@@ -18,14 +18,10 @@ from streamflow.errors import ConfigError
 from streamflow.runners.ray.starting import RayWorkers
 from tests.processes.running import JOBS, MADE, ROWS, RUNS, check_run, loaded, until, write_input
 from tests.processes.test_runs import ON_TWO, RECORDS, check_made, taken
+from tests.ray.marks import RAY
 
 ray = pytest.importorskip("ray")
-pytestmark = [
-    pytest.mark.ray,
-    # Ray's own, some of whose files are still open when it has shut down.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = RAY
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,10 @@ import pytest
 
 from tests.processes.running import MADE, loaded, until
 from tests.processes.test_runs import ON_TWO, RECORDS, check_made, taken
+from tests.ray.marks import RAY
 
 ray = pytest.importorskip("ray")
-pytestmark = [
-    pytest.mark.ray,
-    # Ray's own, some of whose files are still open when it has shut down.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = RAY
 STORE = 100 << 20
 
 

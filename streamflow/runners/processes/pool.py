@@ -57,7 +57,7 @@ class WorkerLostError(StreamflowError):
     """A worker has died, or has not been heard for too long."""
 
 
-class WorkerStartError(WorkerLostError):
+class WorkerStartError(StreamflowError):
     """A worker was never up."""
 
 

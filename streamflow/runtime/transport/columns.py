@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
+from streamflow.core.serde import without_stream
 from streamflow.errors import RecordError
 from streamflow.runtime.transport.port import TransportError
 
@@ -171,27 +172,12 @@ def _plain(name: str, dtype: pl.DataType) -> bool:
 
 def _check_sendable(types: pl.Schema) -> None:
     """Raises RecordError for the first column of a type that no stream brings."""
-    for name, dtype in types.items():
-        if (held := _refused(dtype)) is not None:
-            raise RecordError(
-                f"column {name!r} holds {held} and cannot be sent to another process",
-                hint="give it another type, or run the job in one process",
-            )
-
-
-def _refused(dtype: pl.DataType) -> str | None:
-    """The values in columns of a type that Arrow's stream does not bring; None: it brings them."""
-    match dtype:
-        case pl.Object():
-            return "Python objects"
-        case pl.Array() if 0 in dtype.shape:
-            return "arrays of no values"
-        case pl.Array() | pl.List():
-            return _refused(dtype.inner)  # type: ignore[arg-type]
-        case pl.Struct():
-            return next(filter(None, (_refused(field.dtype) for field in dtype.fields)), None)  # type: ignore[arg-type]
-        case _:
-            return None
+    if (found := without_stream(types)) is not None:
+        name, held = found
+        raise RecordError(
+            f"column {name!r} holds {held} and cannot be sent to another process",
+            hint="give it another type, or run the job in one process",
+        )
 
 
 def _damaged(error: BaseException) -> TransportError:

@@ -37,6 +37,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Whether the handshake is over, and nobody here has closed the connection."""
         self.finished = False
         """Whether the end of the input has passed."""
+        self.acknowledged: Acknowledgements | None = None
+        """Those of what was sent here, if the other end may be on another host."""
         self.broken: str | None = None
         """The reason for which the connection is gone."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -187,8 +189,6 @@ class Outgoing(Connection):
         super().__init__(among, ended)
         self.name = name
         self.opened: asyncio.Future[None] = self.closed.get_loop().create_future()
-        self.acknowledged: Acknowledgements | None = None
-        """Those of the other end, if it may be on another host."""
         self._opening = opening
         self._greetings = 0
         self._schema: bytes | None = None

@@ -174,7 +174,7 @@ class SocketTransport:
 
         try:
             async with self._opening, asyncio.timeout(_OPENING * self._patience):
-                sock = await self._connect(parse_address(address), protocol)
+                await self._connect(parse_address(address), protocol)
                 await made[0].opened
         except TimeoutError:
             error = TransportError("no answer in time", hint="the worker may be gone, or cut off")
@@ -183,24 +183,22 @@ class SocketTransport:
         except TransportError as told_why:
             error = told_why
         else:
-            if sock is not None:
-                made[0].acknowledged = Acknowledgements(sock, self._silence)
             return made[0]
         for connection in made:
             connection.opened.cancel()
             connection.break_off(error.message)
         raise TransportError(f"{name} to {address}: {error.message}", hint=error.hint) from error.__cause__
 
-    async def _connect(self, to: UnixAddress | TcpAddress, protocol: Callable[[], Outgoing]) -> Any:
-        """Connects; gives the socket if the other end may be on another host."""
+    async def _connect(self, to: UnixAddress | TcpAddress, protocol: Callable[[], Outgoing]) -> None:
         loop = asyncio.get_running_loop()
         if isinstance(to, UnixAddress):
             way, _ = await loop.create_unix_connection(protocol, str(to.path))
-        else:
-            way, _ = await loop.create_connection(protocol, to.host, to.ports[0], ssl=self._asking)
-        sock, tcp = way.get_extra_info("socket"), isinstance(to, TcpAddress)
-        _tune(sock, tcp=tcp)
-        return sock if tcp else None
+            _tune(way.get_extra_info("socket"), tcp=False)
+            return
+        way, connection = await loop.create_connection(protocol, to.host, to.ports[0], ssl=self._asking)
+        sock = way.get_extra_info("socket")
+        _tune(sock, tcp=True)
+        connection.acknowledged = Acknowledgements(sock, self._silence)
 
     async def _watch(self) -> None:
         """Breaks off the connections whose other ends acknowledge nothing any more."""
@@ -208,9 +206,10 @@ class SocketTransport:
         while True:
             await asyncio.sleep(self._silence / _LOOKS)
             for connection in list(self._connections):
-                if not isinstance(connection, Outgoing) or connection.acknowledged is None:
+                # One that is being opened has a time of its own.
+                if not connection.live or connection.broken is not None or connection.acknowledged is None:
                     continue
-                if connection.broken is None and connection.acknowledged.missing(now()):
+                if connection.acknowledged.missing(now()):
                     connection.break_off(f"nothing that was sent is acknowledged for {self._silence:g} s")
 
     # --- Listening ---------------------------------------------------------------------------------------------------

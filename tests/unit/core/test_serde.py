@@ -312,3 +312,11 @@ def test_ten_thousand_mutated_frames_are_all_refused() -> None:
 def test_objects_cannot_be_stored_as_a_frame() -> None:
     with pytest.raises(StateError, match="pack them first"):
         frame_to_ipc(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.Array(pl.Int8, 0), pl.List(pl.Struct({"a": pl.Array(pl.Int8, (2, 0))}))]
+)
+def test_a_frame_that_could_not_be_read_again_is_not_stored(dtype: pl.DataType) -> None:
+    with pytest.raises(StateError, match="column 'a' holds arrays of no values and cannot be stored"):
+        frame_to_ipc(pl.DataFrame(schema={"n": pl.Int64, "a": dtype}))
