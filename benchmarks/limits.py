@@ -44,6 +44,17 @@ class Pass(sf.KeyedProcess):
         ctx.emit({"key": event["key"], "other": event["other"]})
 
 
+class Keep(sf.KeyedProcess):
+    """Emits each event again, and keeps half a kilobyte for its key."""
+
+    text = sf.ValueState(str)
+    output: ClassVar[dict[str, Any]] = {"key": sf.Int64, "other": sf.Int64}
+
+    def on_event(self, event: dict[str, Any], ctx: sf.ProcessContext) -> None:
+        self.text.update("x" * 500)
+        ctx.emit({"key": event["key"], "other": event["other"]})
+
+
 def splits(size: int, folder: Path) -> sf.Job:
     """One subtask that reads `size` splits of ten rows."""
     job = sf.Job("splits")
@@ -75,11 +86,20 @@ def partitions(size: int, folder: Path) -> sf.Job:
 
 def subtasks(size: int, folder: Path) -> sf.Job:
     """Four processes behind one another, each in `parallelism` subtasks, over `size` keys."""
+    return _in_a_row(Pass, size, folder)
+
+
+def databases(size: int, folder: Path) -> sf.Job:
+    """The same with half a kilobyte of state for each key in each process."""
+    return _in_a_row(Keep, size, folder)
+
+
+def _in_a_row(process: type[sf.KeyedProcess], size: int, folder: Path) -> sf.Job:
     make = {"key": pl.col("index") % size, "other": pl.col("index") * 7 % size}
     job = sf.Job("subtasks")
     stream: sf.Stream = job.read(sf.DataGen(make, rows=100_000, splits=4))
     for number in range(4):
-        stream = stream.key_by("other" if number % 2 else "key").process(Pass)
+        stream = stream.key_by("other" if number % 2 else "key").process(process)
     stream.write(sf.FileSink(folder / "out"))
     return job
 
@@ -104,7 +124,8 @@ def process_keys(size: int, folder: Path) -> sf.Job:
 
 
 CASES: dict[str, Callable[[int, Path], sf.Job]] = {
-    case.__name__: case for case in (splits, files, partitions, subtasks, window_keys, process_keys)
+    case.__name__: case
+    for case in (splits, files, partitions, subtasks, databases, window_keys, process_keys)
 }
 
 

@@ -69,7 +69,7 @@ class InlineAttempt:
         except BaseException:
             await self.worker.close()
             await self.coordinator.close()
-            self.worker.release()
+            await self.worker.release()
             raise
         self.coordinator.join(self.worker.hear)
 
@@ -97,5 +97,5 @@ class InlineAttempt:
         await asyncio.gather(self.worker.ended(), self.coordinator.ended())
         unclosed = await self.worker.close()
         await self.coordinator.close()
-        self.worker.release()
+        await self.worker.release()
         return unclosed

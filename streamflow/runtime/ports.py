@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from streamflow.config import Settings
 from streamflow.disk import Disk, LocalDisk
+from streamflow.runtime.open_files import allow_open_files
 from streamflow.runtime.waiting import outlasting
 from streamflow.time.clock import Clock, Randomness, SeededRandom, SystemClock
 
@@ -114,7 +115,8 @@ class Ports:
 
     @classmethod
     def of(cls, settings: Settings) -> Ports:
-        """The machine's own ports, with as many threads as a run by these settings can use."""
+        """The machine's own ports, with as many threads and open files as a run by these settings can use."""
+        allow_open_files()
         return cls(io_threads=settings.io_threads, cpu_threads=max(2, settings.parallelism))
 
     def close(self) -> None:

@@ -271,9 +271,12 @@ class Worker:
                 _LOG.warning("not closed", extra=told(subtask=subtask.name, error=reason(error)))
         return unclosed
 
-    def release(self) -> None:
+    async def release(self) -> None:
         """Closes the backends and removes their folder, after everything else has been closed; also if one of them
-        cannot be closed, whose StateError is raised then."""
+        cannot be closed, whose StateError is raised then. On a thread: hundreds of databases take seconds."""
+        await self._ports.state(self._release)
+
+    def _release(self) -> None:
         with ExitStack() as held:  # what was put in last goes first
             if self._deployment.state_dir is not None:
                 held.callback(shutil.rmtree, self._deployment.state_dir, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import pytest
 import streamflow as sf
 from streamflow.runtime import assembly
 from streamflow.runtime.task.chain import Chain
+from streamflow.state.backends.growing import GrowingBackend
 
 PARALLELISM = 20
 OPERATORS = 4
@@ -94,3 +96,28 @@ def test_other_tasks_go_on_while_subtasks_are_made(monkeypatch: pytest.MonkeyPat
     # The key is the same for all operators, so that they run in one task, beside the source's.
     assert len(made) >= PARALLELISM
     assert len(set(made)) == len(made)
+
+
+def test_the_loop_turns_while_state_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closing, turned = threading.Event(), threading.Event()
+    turned_meanwhile: list[bool] = []
+    close = GrowingBackend.close
+
+    def slow(backend: GrowingBackend) -> None:
+        closing.set()
+        turned_meanwhile.append(turned.wait(5))
+        close(backend)
+
+    monkeypatch.setattr(GrowingBackend, "close", slow)
+    job = sf.Job("closed")
+    job.read(sf.MemorySource([{"k": 1, "n": 1}])).key_by("k").process(Count()).collect()
+
+    async def whole() -> None:
+        handle = await job.start(mode="streaming")
+        assert await asyncio.to_thread(closing.wait, 30)
+        turned.set()
+        await handle.wait()
+
+    asyncio.run(whole())
+    assert turned_meanwhile
+    assert all(turned_meanwhile)

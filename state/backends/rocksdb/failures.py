@@ -22,6 +22,7 @@ _HINTS: Final = (
     ("Corruption", "its files are damaged; restore it from a checkpoint"),
     ("does not match existing comparator", "it was written by another program; give another state directory"),
     ("No space left", "free some disk space; nothing written before is lost"),
+    ("Too many open files", "raise the limit (ulimit -n), or give the job fewer subtasks"),
     ("Permission denied", "check who owns the directory"),
     ("os error 13", "check who owns the directory"),
     ("File exists", "there is a file where the directory should be"),

@@ -258,7 +258,7 @@ class _Serving:
             await worker.build()
         except BaseException:
             await worker.close()
-            worker.release()
+            await worker.release()
             raise
         return worker
 
@@ -315,7 +315,7 @@ class _Serving:
                 await worker.ended()
                 failure = await worker.close()
                 self._beat()
-                worker.release()
+                await worker.release()
         except Exception as error:  # noqa: BLE001 — told, too: nobody may wait for a worker that has let go
             failure = failure or (error if isinstance(error, StreamflowError) else unforeseen(error))
         self._transport.forget(self.attempt)
