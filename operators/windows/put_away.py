@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.common_types import concatenated
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
@@ -21,6 +22,8 @@ Merge = Callable[[pl.DataFrame], pl.DataFrame]
 _PANE: Final = 0
 _ROWS: Final = "away"
 _DUE: Final = "__due"
+_AT_ONCE: Final = 1 << 18
+"""The number of keys that are looked up at once, if so many are due: few would need most of the chunks as well."""
 
 
 class PutAway:
@@ -57,8 +60,14 @@ class PutAway:
     def take_due(self, limit: int) -> tuple[pl.DataFrame | None, int]:
         """Takes out the rows of some thousand keys, the first that are due up to `limit` (None if there are none), and
         gives the time up to which nothing is left."""
-        due, reached = self._due.take(limit)
-        rows = None if due is None else self._taken(due)
+        due: list[pl.DataFrame] = []
+        reached, keys = limit - 1, 0
+        while reached < limit and keys < _AT_ONCE:
+            some, reached = self._due.take(limit)
+            if some is not None:
+                due.append(some)
+                keys += some.height
+        rows = self._taken(concatenated(due)) if due else None
         if not len(self._due) and _PANE in self._rows:
             self._rows.drop(_PANE)
         return rows, reached

@@ -125,6 +125,11 @@ class Pane:
         return self.front.nbytes + sum(part.size for part in self.parts)
 
     @property
+    def spilled(self) -> bool:
+        """Whether some of it is in the backend."""
+        return any(part.chunks for part in self.parts)
+
+    @property
     def all_parts(self) -> tuple[Part, ...]:
         return (*self.parts, self.front)
 

@@ -54,6 +54,9 @@ _TAIL_FRAMES_LOOKED_UP: Final = 8
 _SORTED_AT_ONCE: Final = 1 << 16
 """Rows; so many are sorted before they are divided in a store that is `sorting`: each part by itself takes longer, and
 looking up would have to wait for it."""
+_MANY_PER_PART: Final = 256
+"""The number of keys per part of a spilled pane from which on one part at a time is looked up in: hardly a chunk is
+without any of them, and all chunks would be in memory at once."""
 _RUNS: Final = 8
 """The number of runs of a part from which on they are merged when many rows come."""
 _HASH: Final = "__hash"
@@ -184,6 +187,9 @@ class FrameStore:
         if content is None:
             return None
         self._division.come(keys.height)
+        parts = len(content.parts)
+        if parts > 1 and keys.height >= _MANY_PER_PART * parts and content.spilled:
+            return self._looked_up_by_part(pane, content, keys)
         if are_few([content], keys.height):
             distinct, found = keys[list(self._by)].unique(), self._all_of([content])
         else:
@@ -523,6 +529,19 @@ class FrameStore:
         ]
         self._tell()
         return found
+
+    def _looked_up_by_part(self, pane: int, content: Pane, keys: pl.DataFrame) -> pl.DataFrame | None:
+        """`look_up` in a pane of many parts, one after the other."""
+        self._divide_front(pane, content)
+        found: list[pl.DataFrame] = []
+        for number, of_part in partitioned(keys, slices_of(keys, self._by, len(content.parts))):
+            sought = self._keys.hashes.sought(of_part)
+            frames = self._rows_of(pane, content.parts[number], sought.hashes, sought.values)
+            if frames:
+                found.append(self._merging.rows(concatenated(frames), sought.keys))
+        self._tell()
+        rows = concatenated(found) if found else None
+        return rows if rows is not None and rows.height else None
 
     def _parts_of(self, pane: int, sought: Sought) -> list[tuple[Part, Sequence[int]]]:
         """The parts of a pane in which these keys may be, each with the hashes of its keys."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamflow.operators.windows import sessions
+from streamflow.core.serde import ipc_to_frame
+from streamflow.operators.windows import put_away, sessions
 from streamflow.operators.windows.windowing import WindowAggregateSpec
-from streamflow.state.frames import time_sorted
+from streamflow.state.frames import chunks, time_sorted
 from streamflow.windows import aggregates as sf
 from streamflow.windows.assigners import Session
 from tests.every_pair import every_pair
@@ -56,9 +58,9 @@ def said(steps: list[tuple[str, Any]], spec: WindowAggregateSpec, budget: int) -
 
 @every_pair(budget=[1 << 26, 1], lateness=[0, 12], accumulation=["accumulating", "discarding", "retracting"])
 @settings(max_examples=30)
-@given(steps=_steps)
+@given(steps=_steps, at_once=st.sampled_from([1, 1 << 18]))
 def test_they_say_the_same(
-    accumulation: Any, lateness: int, budget: int, steps: list[tuple[str, Any]]
+    accumulation: Any, lateness: int, budget: int, steps: list[tuple[str, Any]], at_once: int
 ) -> None:
     spec = WindowAggregateSpec(
         ("key",),
@@ -75,8 +77,9 @@ def test_they_say_the_same(
         patched.setattr(sessions, "_MANY_OPEN", 0)
         patched.setattr(sessions, "_AHEAD", 0)
         patched.setattr(sessions, "_PUT_AWAY", 2)
-        put_away = said(steps, spec, budget)
-    assert put_away == at_hand
+        patched.setattr(put_away, "_AT_ONCE", at_once)
+        later = said(steps, spec, budget)
+    assert later == at_hand
 
 
 def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_stands(
@@ -84,6 +87,16 @@ def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_sta
 ) -> None:
     # Spans as they are: small ones would be all of the test's time.
     monkeypatch.undo()
+    monkeypatch.setattr(time_sorted, "_AT_ONCE", 1_000)
+    read = 0
+
+    def counted(data: bytes) -> pl.DataFrame:
+        nonlocal read
+        frame = ipc_to_frame(data)
+        read += frame.height
+        return frame
+
+    monkeypatch.setattr(chunks, "ipc_to_frame", counted)
     budget = 1 << 20
     driven = Driven(WindowAggregateSpec(("key",), Session(1_000), AGGREGATES), memory_budget=budget)
     driven.watermark(1)
@@ -93,9 +106,12 @@ def test_open_sessions_beyond_the_budget_are_not_at_hand_while_the_watermark_sta
     assert isinstance(operator, sessions.SessionWindows)
     at_hand = sum(frame.estimated_size() for frame in operator._open)
     assert at_hand < budget
+    read = 0
     results = driven.end().take()
     assert len(results) == len({row[0] for row in results}) == 60_000
     assert sum(row[4] for row in results) == sum(range(60_000))
+    # Sessions and their times, and as often again to merge what they are taken out of.
+    assert 60_000 < read < 4 * 60_000
 
 
 def test_a_watermark_puts_away_a_part_of_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,17 +98,19 @@ def test_any_steps_leave_what_a_dict_of_lists_would_have(
 @both_ways
 @pytest.mark.parametrize("budget", [3_000, 1 << 30])
 @settings(max_examples=40)
-@given(steps=_steps, searched=st.sampled_from([0, 64]))
+@given(steps=_steps, searched=st.sampled_from([0, 64]), per_part=st.sampled_from([0, 256]))
 def test_a_few_rows_may_be_many(
-    budget: int, steps: list[tuple[str, int, list[str | None], int]], searched: int
+    budget: int, steps: list[tuple[str, int, list[str | None], int]], searched: int, per_part: int
 ) -> None:
-    """Panes are divided, rows are sorted when they come, and looked up by their hashes."""
+    """Panes are divided, rows are sorted when they come, and looked up by their hashes; where few keys count as many
+    (`per_part`), in one part after the other."""
     with pytest.MonkeyPatch.context() as patched:
         for module, name, few in [
             (stores, "_SORTED_AT_ONCE", 2),
             (division, "_LOOKED_UP", 3),
             (division, "_BATCHES", 0),
             (stores, "TAIL_ROWS", 4),
+            (stores, "_MANY_PER_PART", per_part),
             (stores, "_RUNS", 2),
             (runs, "_GONE_OVER", 0),
             (runs, "_COMPARED", 2),
