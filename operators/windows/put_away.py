@@ -22,7 +22,7 @@ Merge = Callable[[pl.DataFrame], pl.DataFrame]
 _PANE: Final = 0
 _ROWS: Final = "away"
 _DUE: Final = "__due"
-_AT_ONCE: Final = 1 << 18
+_AT_ONCE: Final = 1 << 17
 """The number of keys that are looked up at once, if so many are due: few would need most of the chunks as well."""
 
 

@@ -31,6 +31,7 @@ from streamflow.runtime.task.metrics import TaskMetrics
 from streamflow.runtime.task.read_ahead import Prefix
 from streamflow.runtime.task.source_loop import SourceTask
 from streamflow.runtime.task.subtask import Reports, Subtask
+from streamflow.runtime.task.turns import Turns
 from streamflow.runtime.transport.port import Sender
 from streamflow.runtime.waiting import all_of
 from streamflow.state.backends.factory import growing_backend
@@ -63,6 +64,7 @@ class Assembly:
         self._senders: list[dict[tuple[int, int], Sender]] = []
         """The same for channels from subtasks here to subtasks elsewhere."""
         self._channel_memory = ChannelMemory(deployment.settings.channel_bytes)
+        self._turns = Turns(self._ports.clock)
         self._event_times: dict[str, int] = {}
         self._to_restore: list[tuple[Link, list[StatePart]]] = []
         """The shares that operators have to be restored from."""
@@ -185,6 +187,7 @@ class Assembly:
             run_blocking=self._ports.cpu.droppable,
             io=self._ports.state,
             clock=self._ports.clock,
+            turns=self._turns,
             metrics=TaskMetrics(members, self._ports.clock),
             counted=[*members, *(self._registry.operator(sink.id, index) for sink in task.sinks)],
             portions=any(operator.spec.calls_functions for operator in task.chain[task.read_ahead :]),

@@ -68,7 +68,8 @@ class Task:
     async def run(self) -> None:
         """Runs until every channel has ended."""
         while self._open:
-            await self._subtask.take_turns()
+            # Before an element is taken: small batches that wait meanwhile become one.
+            await self._subtask.take_turn()
             await self._subtask.fire_timers()
             await self._subtask.settle()
             received = self._inbox.receive_nowait()

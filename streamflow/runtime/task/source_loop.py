@@ -185,6 +185,7 @@ class SourceTask:
                     # It has gone out; the job ends when its checkpoint is there.
                     await self._signal.wait()
                     continue
+                await self._subtask.take_turn()
                 await self._subtask.fire_timers()
                 if await self._open_splits():
                     await self._mark_idle()
@@ -245,7 +246,7 @@ class SourceTask:
             if state is None:
                 break
             quiet = self._open(state) or quiet
-            await self._subtask.take_turns()
+            await self._subtask.take_turn()
         return quiet
 
     def _open(self, state: SplitState) -> bool:

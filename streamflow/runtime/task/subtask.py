@@ -37,6 +37,7 @@ from streamflow.runtime.exchange.outlet import Outlet
 from streamflow.runtime.ports import Blocking
 from streamflow.runtime.task.chain import Chain
 from streamflow.runtime.task.metrics import TaskMetrics
+from streamflow.runtime.task.turns import Turns
 from streamflow.runtime.waiting import until
 from streamflow.time.clock import Clock
 from streamflow.time.effort import MANY, Effort
@@ -46,9 +47,6 @@ __all__ = ["Reports", "Subtask"]
 
 T = TypeVar("T")
 SourceState = tuple[str, Mapping[str, Any]]
-
-_TURN = 0.01
-"""Seconds after which a subtask that always has something to do lets others run."""
 
 
 class Reports(Protocol):
@@ -105,6 +103,7 @@ class Subtask:
         run_blocking: Blocking,
         io: Blocking,
         clock: Clock,
+        turns: Turns,
         metrics: TaskMetrics,
         counted: Sequence[OperatorMetrics] = (),
         portions: bool = False,
@@ -130,11 +129,11 @@ class Subtask:
         self._reports = reports
         self._run_blocking = run_blocking
         self._clock = clock
+        self._turns = turns
         self._io = io
         self._reach = reach
         self._records = Effort(clock)
         self._firing = Effort(clock)
-        self._yielded = clock.monotonic()
         self._last_rows = 0
         """The rows of the last batch: a watermark's work is often about as much."""
         self._rows = 0
@@ -178,12 +177,9 @@ class Subtask:
             self._idle, self._quiet = False, True
             await self.broadcast(Idle())
 
-    async def take_turns(self) -> None:
-        """Lets other tasks run now and then: taking elements that are already there does not give the loop a chance
-        to."""
-        if self._clock.monotonic() - self._yielded >= _TURN:
-            await asyncio.sleep(0)
-            self._yielded = self._clock.monotonic()
+    async def take_turn(self) -> None:
+        """Waits for a turn at the event loop, before work on what is already there."""
+        await self._turns.take()
 
     async def deliver(self, output: Input, batch: AnyBatch) -> None:
         """Hands on output of operators that ran in the read-ahead."""

@@ -71,7 +71,7 @@ def test_a_barrier_that_has_not_come_on_all_inputs_is_told_with_the_operators_th
         subtask: Any = SimpleNamespace(
             chain=SimpleNamespace(hears_inputs=False), wait=wait, checkpointing=False, busy=False
         )
-        for name in ("take_turns", "fire_timers", "settle", "end_epoch"):
+        for name in ("take_turn", "fire_timers", "settle", "end_epoch"):
             setattr(subtask, name, nothing)
         channels = [Channel(sender=name) for name in ("clicks", "orders")]
         loop = Task(subtask, Inbox(channels), clock=clock)
