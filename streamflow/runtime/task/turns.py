@@ -36,7 +36,9 @@ class Turns:
     async def take(self) -> None:
         """Returns at once if this pass has not lasted long; otherwise in a later one, after those that wait already."""
         if self._began is None:
-            self._begin(1)
+            self._begin()
+            self._taken = 1
+            asyncio.get_running_loop().call_soon(self._go_on)
         elif self._waiting or self._clock.monotonic() - self._began >= _PASS:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
@@ -44,25 +46,28 @@ class Turns:
         else:
             self._taken += 1
 
-    def _begin(self, taken: int) -> None:
-        self._began, self._taken = self._clock.monotonic(), taken
-        # Behind the tasks that have been woken by now.
-        asyncio.get_running_loop().call_soon(self._go_on)
+    def _begin(self) -> None:
+        self._began = self._clock.monotonic()
 
     def _go_on(self) -> None:
-        """Gives turns to those that wait: as many as will probably take as long as a pass may."""
+        """Gives turns in the next pass to those that wait: as many as will probably take as long as a pass may."""
         assert self._began is not None
         each = (self._clock.monotonic() - self._began) / self._taken
         # Quick to believe that they are long, slow to believe that they are short.
         self._each = max(each, 0.9 * self._each + 0.1 * each)
         most = max(1, int(_PASS / max(self._each, _SHORTEST)))
-        given = 0
-        while self._waiting and given < most:
-            turn = self._waiting.popleft()
-            if not turn.done():  # its task may have been cancelled
-                turn.set_result(None)
-                given += 1
-        if given:
-            self._begin(given)
-        else:
+        while self._waiting and self._waiting[0].done():  # its task has been cancelled
+            self._waiting.popleft()
+        if not self._waiting:
             self._began = None
+            return
+        loop = asyncio.get_running_loop()
+        # Between two passes the loop may wait long for threads that use Python, which is nobody's turn.
+        loop.call_soon(self._begin)
+        self._taken = 0
+        while self._waiting and self._taken < most:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._taken += 1
+        loop.call_soon(self._go_on)
