@@ -25,8 +25,10 @@ class Turns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._began: float | None = None
-        """The time of the first turn in this pass; None if there was none."""
+        self._open = False
+        """Whether there was a turn in this pass, so that `_go_on` comes in the next one."""
+        self._began = 0.0
+        """The time at which this pass's turns began."""
         self._taken = 0
         """The number of turns in this pass."""
         self._each = 0.0
@@ -35,9 +37,9 @@ class Turns:
 
     async def take(self) -> None:
         """Returns at once if this pass has not lasted long; otherwise in a later one, after those that wait already."""
-        if self._began is None:
+        if not self._open:
+            self._open, self._taken = True, 1
             self._begin()
-            self._taken = 1
             asyncio.get_running_loop().call_soon(self._go_on)
         elif self._waiting or self._clock.monotonic() - self._began >= _PASS:
             turn = asyncio.get_running_loop().create_future()
@@ -51,7 +53,6 @@ class Turns:
 
     def _go_on(self) -> None:
         """Gives turns in the next pass to those that wait: as many as will probably take as long as a pass may."""
-        assert self._began is not None
         each = (self._clock.monotonic() - self._began) / self._taken
         # Quick to believe that they are long, slow to believe that they are short.
         self._each = max(each, 0.9 * self._each + 0.1 * each)
@@ -59,7 +60,7 @@ class Turns:
         while self._waiting and self._waiting[0].done():  # its task has been cancelled
             self._waiting.popleft()
         if not self._waiting:
-            self._began = None
+            self._open = False
             return
         loop = asyncio.get_running_loop()
         # Between two passes the loop may wait long for threads that use Python, which is nobody's turn.
