@@ -22,6 +22,7 @@ _ROUNDED_UP: Final = 4
 TAIL_ROWS: Final = 32_768
 """The number of rows that wait to be merged at least, or to be divided."""
 TAIL_FRAMES: Final = 256
+_MANY_PER_PART: Final = 256
 _LOOKED_UP_ROWS: Final = 1_024
 _GROWTH: Final = 2
 _ALL_PER_KEY: Final = 16
@@ -124,10 +125,11 @@ class Pane:
     def size(self) -> int:
         return self.front.nbytes + sum(part.size for part in self.parts)
 
-    @property
-    def spilled(self) -> bool:
-        """Whether some of it is in the backend."""
-        return any(part.chunks for part in self.parts)
+    def goes_by_part(self, sought: int) -> bool:
+        """Whether so many keys are looked up in one part after the other: hardly a chunk in the backend is without any
+        of them, and all chunks would be in memory at once."""
+        count = len(self.parts)
+        return count > 1 and sought >= _MANY_PER_PART * count and any(part.chunks for part in self.parts)
 
     @property
     def all_parts(self) -> tuple[Part, ...]:

@@ -52,11 +52,7 @@ _CHUNK_RUNS: Final = 2
 _TAIL_FRAMES_LOOKED_UP: Final = 8
 """The number of frames of a tail above which they are put together."""
 _SORTED_AT_ONCE: Final = 1 << 16
-"""Rows; so many are sorted before they are divided in a store that is `sorting`: each part by itself takes longer, and
-looking up would have to wait for it."""
-_MANY_PER_PART: Final = 256
-"""The number of keys per part of a spilled pane from which on one part at a time is looked up in: hardly a chunk is
-without any of them, and all chunks would be in memory at once."""
+"""Rows; so many are sorted before they are divided in a store that is `sorting`: each part by itself takes longer."""
 _RUNS: Final = 8
 """The number of runs of a part from which on they are merged when many rows come."""
 _HASH: Final = "__hash"
@@ -183,34 +179,31 @@ class FrameStore:
         """The merged rows of keys in a pane (their columns, any number of times each); None if there are none. The
         cost follows the number of keys, whatever the pane's size, except at the first and second time, when the pane
         is searched and sorted."""
-        content = self._panes.get(pane)
-        if content is None:
+        if (content := self._panes.get(pane)) is None:
             return None
         self._division.come(keys.height)
-        parts = len(content.parts)
-        if parts > 1 and keys.height >= _MANY_PER_PART * parts and content.spilled:
-            return self._looked_up_by_part(pane, content, keys)
-        if are_few([content], keys.height):
-            distinct, found = keys[list(self._by)].unique(), self._all_of([content])
+        if content.goes_by_part(keys.height):
+            found = self._looked_up_by_part(pane, content, keys)
+            rows = concatenated(found) if found else None
         else:
-            sought = self._keys.hashes.sought(keys)
-            distinct, found = sought.keys, self._near(pane, sought)
-        rows = self._merging.rows(concatenated(found), distinct) if found else None
+            if are_few([content], keys.height):
+                distinct, found = keys[list(self._by)].unique(), self._all_of([content])
+            else:
+                sought = self._keys.hashes.sought(keys)
+                distinct, found = sought.keys, self._near(pane, sought)
+            rows = self._merging.rows(concatenated(found), distinct) if found else None
         return rows if rows is not None and rows.height else None
 
     def peek(self, pane: int, keys: pl.DataFrame) -> pl.DataFrame | None:
         """The same as `look_up` for a few keys, without changing anything. The cost is that of comparing the rows in
         memory that are not sorted with the keys, and of some chunks for each key."""
-        content = self._panes.get(pane)
-        if content is None:
+        if (content := self._panes.get(pane)) is None:
             return None
         sought = self._keys.hashes.sought(keys)
         frames: list[pl.DataFrame] = []
         for part, hashes in content.parts_of(sought.hashes):
-            frames += [
-                *self._chunks.read(pane, chunks_with(part.chunks, hashes)),
-                *part.near(hashes, self._by),
-            ]
+            frames += self._chunks.read(pane, chunks_with(part.chunks, hashes))
+            frames += part.near(hashes, self._by)
         if not frames:
             return None
         found = concatenated(frames)
@@ -276,8 +269,7 @@ class FrameStore:
         """The rows of these panes, merged in each, a slice of the keys at a time, as far as there are any."""
         slices = self.slices(panes)
         for number in range(slices):
-            rows = self.read_slice(panes, number, slices)
-            if rows is not None:
+            if (rows := self.read_slice(panes, number, slices)) is not None:
                 yield rows
 
     def drop(self, pane: int) -> None:
@@ -530,18 +522,16 @@ class FrameStore:
         self._tell()
         return found
 
-    def _looked_up_by_part(self, pane: int, content: Pane, keys: pl.DataFrame) -> pl.DataFrame | None:
-        """`look_up` in a pane of many parts, one after the other."""
+    def _looked_up_by_part(self, pane: int, content: Pane, keys: pl.DataFrame) -> list[pl.DataFrame]:
+        """The merged rows of keys in each part of a pane, looked up in one part after the other."""
         self._divide_front(pane, content)
         found: list[pl.DataFrame] = []
         for number, of_part in partitioned(keys, slices_of(keys, self._by, len(content.parts))):
             sought = self._keys.hashes.sought(of_part)
-            frames = self._rows_of(pane, content.parts[number], sought.hashes, sought.values)
-            if frames:
+            if frames := self._rows_of(pane, content.parts[number], sought.hashes, sought.values):
                 found.append(self._merging.rows(concatenated(frames), sought.keys))
         self._tell()
-        rows = concatenated(found) if found else None
-        return rows if rows is not None and rows.height else None
+        return found
 
     def _parts_of(self, pane: int, sought: Sought) -> list[tuple[Part, Sequence[int]]]:
         """The parts of a pane in which these keys may be, each with the hashes of its keys."""
@@ -595,9 +585,7 @@ class FrameStore:
     def _write(self, pane: int, part: Part, frame: pl.DataFrame, nbytes: int) -> None:
         """Appends chunks to those of a part."""
         content = self._panes[pane]
-        hashes: pl.Series | None = None
-        if part.looked_up:
-            frame, hashes = by_hash(frame, self._by)
+        frame, hashes = by_hash(frame, self._by) if part.looked_up else (frame, None)
         for chunk in self._chunks.write(pane, content.next_chunk, frame, nbytes, hashes):
             part.chunks.append(chunk)
             self._spilled += chunk.stored

@@ -110,7 +110,7 @@ def test_a_few_rows_may_be_many(
             (division, "_LOOKED_UP", 3),
             (division, "_BATCHES", 0),
             (stores, "TAIL_ROWS", 4),
-            (stores, "_MANY_PER_PART", per_part),
+            (parts, "_MANY_PER_PART", per_part),
             (stores, "_RUNS", 2),
             (runs, "_GONE_OVER", 0),
             (runs, "_COMPARED", 2),
