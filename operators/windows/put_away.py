@@ -7,7 +7,6 @@ from typing import Final
 
 import polars as pl
 
-from streamflow.core.common_types import concatenated
 from streamflow.state.backends.protocol import KeyedStateBackend
 from streamflow.state.frames.store import FrameStore
 from streamflow.state.frames.time_sorted import TimeSorted
@@ -60,14 +59,8 @@ class PutAway:
     def take_due(self, limit: int) -> tuple[pl.DataFrame | None, int]:
         """Takes out the rows of some thousand keys, the first that are due up to `limit` (None if there are none), and
         gives the time up to which nothing is left."""
-        due: list[pl.DataFrame] = []
-        reached, keys = limit - 1, 0
-        while reached < limit and keys < _AT_ONCE:
-            some, reached = self._due.take(limit)
-            if some is not None:
-                due.append(some)
-                keys += some.height
-        rows = self._taken(concatenated(due)) if due else None
+        due, reached = self._due.take(limit, _AT_ONCE)
+        rows = None if due is None else self._taken(due)
         if not len(self._due) and _PANE in self._rows:
             self._rows.drop(_PANE)
         return rows, reached

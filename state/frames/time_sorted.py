@@ -81,14 +81,16 @@ class TimeSorted:
             if frame is not None:
                 yield frame
 
-    def take(self, limit: int) -> tuple[pl.DataFrame | None, int]:
-        """Takes out some thousand rows, the first up to `limit`, in order of time (None if there are none), and
-        gives the time up to which all are out."""
+    def take(self, limit: int, at_once: int = 0) -> tuple[pl.DataFrame | None, int]:
+        """Takes out some thousand rows, or at least `at_once`, the first up to `limit`, in order of time (None if there
+        are none), and gives the time up to which all are out."""
         frames: list[pl.DataFrame] = []
         until, rows = limit, 0
         for span in takewhile(lambda span: span <= limit, self._store.panes()):
             # A wide span from when there were few rows may hold later ones only.
-            if rows >= _AT_ONCE and any(frame.select(self._time.lt(span).any()).item() for frame in frames):
+            if rows >= max(_AT_ONCE, at_once) and any(
+                frame.select(self._time.lt(span).any()).item() for frame in frames
+            ):
                 until = span - 1
                 break
             frames.append(self._store.read(span))
