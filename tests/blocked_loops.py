@@ -2,8 +2,8 @@
 
 Processor time and not the wall clock, so that a busy machine changes nothing: the loop's thread's own, and that of
 the whole process (Polars' threads) shared out among its cores where no worker thread and no other loop had anything
-to do meanwhile. The time of garbage collection is subtracted, and loops of virtual time are left out: they run
-threads' work themselves.
+to do meanwhile. The time of garbage collection is subtracted, and so is the threads' work that a test runs in the loop
+(`Inline`); loops of virtual time, which do that too, are left out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import thread as executor_threads
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from streamflow.runtime.ports import Inline
 from streamflow.testing import SteppedLoop
 
 __all__ = ["BlockedLoops"]
@@ -45,13 +47,15 @@ class BlockedLoops:
     _work: int = 0
     """How often a worker thread or a loop has begun something."""
     _at_work: int = 0
-    _collecting: dict[int, float] = field(default_factory=dict[int, float])
-    """Seconds of processor time that each thread has spent collecting garbage, of which a long test has much."""
+    _excused: dict[int, float] = field(default_factory=dict[int, float])
+    """Seconds of processor time that each thread has spent collecting garbage, of which a long test has much, and with
+    work that is another thread's where no test runs it."""
 
     def install(self) -> None:
         """Begin to watch."""
         self._handle_run = asyncio.events.Handle._run
         self._item_run = executor_threads._WorkItem.run
+        self._inline_call = Inline.__call__
         handle_run, item_run, this = self._handle_run, self._item_run, self
 
         def run(handle: Any) -> None:
@@ -68,6 +72,15 @@ class BlockedLoops:
             finally:
                 this._at_work -= 1
 
+        async def inline(_: Inline, function: Callable[..., Any], *args: Any) -> Any:
+            me, began, excused = threading.get_ident(), time.thread_time(), this._excused_seconds()
+            this._work += 1
+            try:
+                return function(*args)
+            finally:
+                this._excused[me] = excused + time.thread_time() - began
+
+        Inline.__call__ = inline  # type: ignore[method-assign]
         asyncio.events.Handle._run = run  # type: ignore[method-assign,assignment]
         executor_threads._WorkItem.run = work  # type: ignore[method-assign,assignment]
         gc.callbacks.append(self._collect)
@@ -79,13 +92,17 @@ class BlockedLoops:
         """Leave everything as it was."""
         asyncio.events.Handle._run = self._handle_run  # type: ignore[method-assign]
         executor_threads._WorkItem.run = self._item_run  # type: ignore[method-assign]
+        Inline.__call__ = self._inline_call  # type: ignore[method-assign]
         gc.callbacks.remove(self._collect)
         self._ended.set()
         self._looking.join()
 
     def _collect(self, phase: str, info: dict[str, int]) -> None:
-        me, sign = threading.get_ident(), -1 if phase == "start" else 1
-        self._collecting[me] = self._collecting.get(me, 0.0) + sign * time.thread_time()
+        sign = -1 if phase == "start" else 1
+        self._excused[threading.get_ident()] = self._excused_seconds() + sign * time.thread_time()
+
+    def _excused_seconds(self) -> float:
+        return self._excused.get(threading.get_ident(), 0.0)
 
     def _watched(self, handle: Any) -> None:
         me = threading.get_ident()
@@ -93,7 +110,7 @@ class BlockedLoops:
         self._work += 1
         work, alone = self._work, not self._at_work and len(self._running) == 1
         process, mine = time.process_time(), time.thread_time()
-        collecting = self._collecting.get(me, 0.0)
+        excused = self._excused_seconds()
         try:
             self._handle_run(handle)
         finally:
@@ -103,7 +120,7 @@ class BlockedLoops:
                 seconds = time.thread_time() - mine
                 if alone and self._work == work:
                     seconds = max(seconds, (time.process_time() - process) / _CORES)
-                seconds -= self._collecting.get(me, 0.0) - collecting
+                seconds -= self._excused_seconds() - excused
                 if seconds > MOST_SECONDS:
                     self.found.append(f"{seconds * 1000:.0f} ms in {handle!r}\n{running.stack}")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from streamflow.runtime.ports import Inline
 from tests.blocked_loops import MOST_SECONDS, BlockedLoops
 
 pytestmark = pytest.mark.blocks_the_loop  # on purpose
@@ -45,6 +46,14 @@ def test_a_loop_that_computes_is_found_with_its_place(blocked: BlockedLoops) -> 
 
 def test_a_loop_that_computes_in_slices_is_not(blocked: BlockedLoops) -> None:
     asyncio.run(computes_in_slices())
+    assert not blocked.found
+
+
+def test_work_of_threads_that_a_test_runs_in_the_loop_is_not(blocked: BlockedLoops) -> None:
+    async def computes_inline() -> None:
+        await Inline()(compute, 1.5 * MOST_SECONDS)
+
+    asyncio.run(computes_inline())
     assert not blocked.found
 
 
