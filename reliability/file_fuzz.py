@@ -124,7 +124,7 @@ def read(source: FileSource, on_error: ErrorPolicy, batch_rows: int) -> tuple[li
             reader = source.reader(split, None, context)
             try:
                 while (fetch := await reader.fetch()) is not None:
-                    decoded = fetch.decode()
+                    decoded = await context.run_blocking(fetch.decode)
                     batch = decoded.batch
                     rows += batch.frame.to_dicts() if isinstance(batch, FrameBatch) else list(batch.values)
                     bad += len(decoded.bad)

@@ -52,7 +52,9 @@ class _Writer:
 
     async def prepare(self, epoch: int) -> Sequence[Committable]:
         rows, self._rows = self._rows, []
-        chunks = [bytes([row % 256]) * self._sink.padding for row in rows]
+        chunks = await self._ctx.run_blocking(
+            lambda: [bytes([row % 256]) * self._sink.padding for row in rows]
+        )
         return (
             [{"name": f"{epoch}-{self._ctx.subtask}", "rows": rows, "parts": [{"chunks": chunks}]}]
             if rows
