@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from streamflow.core.one_zero import NAN
 from streamflow.core.schema import Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.state.keyed.cache import NAN, key_bytes
+from streamflow.state.keyed.cache import key_bytes
 
 __all__ = ["KeyColumns", "key_class", "typed_keys"]
 
@@ -21,8 +23,11 @@ class KeyColumns:
     def __init__(self, names: Sequence[str], schema: dict[str, pl.DataType]) -> None:
         self._names = list(names)
         types = [schema.get(name, pl.Unknown()) for name in names]
-        self.by_bytes = any(dtype.is_nested() or dtype == pl.Unknown() for dtype in types)
-        """Whether keys are looked up by their bytes, since dictionaries do not find them, or may not."""
+        self.by_bytes = any(
+            dtype.is_nested() or dtype == pl.Unknown() or _zone(dtype) is not None for dtype in types
+        )
+        """Whether keys are looked up by their bytes, since dictionaries do not find them, or may not, or take two for
+        one: the times that a clock shows twice when it is put back."""
         converts = [_restored(dtype) for dtype in types]
         self.shown: Callable[[Any], Any] | None = None
         """A function from a key read back from bytes to the key that users see; None if they are the same."""
@@ -51,7 +56,9 @@ def _values(column: pl.Series) -> list[Any]:
 
 
 def _restored(dtype: pl.DataType) -> Callable[[Any], Any] | None:
-    """A function that gives a number its type back: numbers are stored without it."""
+    """A function that gives a number its type back, and a time its zone: they are stored without."""
+    if (zone := _zone(dtype)) is not None:
+        return lambda key: None if key is None else key.astimezone(zone)
     if dtype.is_float():
         return lambda key: None if key is None else float(key)
     if isinstance(dtype, pl.Boolean):
@@ -59,6 +66,12 @@ def _restored(dtype: pl.DataType) -> Callable[[Any], Any] | None:
     if isinstance(dtype, pl.Decimal):
         return lambda key: None if key is None else Decimal(key)
     return None
+
+
+def _zone(dtype: pl.DataType) -> ZoneInfo | None:
+    """The zone of a column of times, if it is another than UTC."""
+    name = dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+    return None if name is None or name == "UTC" else ZoneInfo(name)
 
 
 def key_class(dtype: pl.DataType | None) -> str:

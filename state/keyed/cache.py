@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgpack  # type: ignore[import-untyped]
 
+from streamflow.core.one_zero import NAN, with_one_zero
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
 from streamflow.state.backends.protocol import SLICE, KeyedStateBackend
@@ -37,7 +38,6 @@ __all__ = [
     "GROUP",
     "KEY",
     "KEY_BYTES",
-    "NAN",
     "UNLOADED",
     "Changes",
     "Current",
@@ -57,9 +57,6 @@ _FEWEST: Final = 1_024
 
 KEY_BYTES, GROUP, CHANGED, KEY, CELLS = range(5)
 """Positions in a slot."""
-
-NAN: Final = float("nan")
-"""The one NaN that keys are looked up with: dictionaries find it, since it is the same object."""
 
 Slot = list[Any]
 Changes = list[tuple[int, bytes, bytes | None]]
@@ -103,7 +100,7 @@ def _canonical(key: object) -> object:
         return int(key) if key.is_integer() and abs(key) < 2.0**63 else key
     if isinstance(key, Decimal) and key.is_finite():
         return int(key) if key == key.to_integral_value() else key.normalize()
-    return key
+    return with_one_zero(cast("object", key)) if isinstance(key, (list, dict)) else key
 
 
 def decoded_key(data: bytes) -> tuple[Hashable, object]:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from streamflow.core.kinds import SettledKind
+from streamflow.core.one_zero import with_one_zero
 from streamflow.windows.aggregate import FoldedAggregate, is_known
 from streamflow.windows.kept_values import check_quantile
 
@@ -142,4 +143,4 @@ def _hashable(values: pl.Series) -> list[Any]:
         return ["null" if value is None else value for value in values.to_list()]
     if dtype in (pl.String(), pl.Categorical()) or isinstance(dtype, pl.Enum):
         return ["null" if value is None else f"v{value}" for value in values.to_list()]
-    return ["null" if value is None else f"v{value!r}" for value in values.to_list()]
+    return ["null" if value is None else f"v{with_one_zero(value)!r}" for value in values.to_list()]

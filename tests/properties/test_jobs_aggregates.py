@@ -240,3 +240,16 @@ def _global(values: list[float], way: Way, aggregate: Aggregate) -> Any:
     job.run(**way.settings)
     (row,) = out.rows()
     return row["estimate"]
+
+
+@pytest.mark.parametrize("dtype", [pl.List(pl.Float64), pl.Struct({"x": pl.Float32})])
+def test_zeros_of_both_signs_are_one_value_in_lists_and_structs(dtype: pl.DataType) -> None:
+    numbers = [0.0, -0.0, float("nan"), -float("nan"), 1.0]
+    values = [[each] if isinstance(dtype, pl.List) else {"x": each} for each in numbers]
+    job = sf.Job("zeros")
+    keyed = job.read(sf.MemorySource(pl.DataFrame({"v": pl.Series(values, dtype=dtype)}))).key_by(
+        pl.lit(0).alias("k")
+    )
+    out = keyed.aggregate(exact=sf.n_unique("v"), about=sf.approx_n_unique("v")).collect()
+    job.run(mode="batch")
+    assert out.frame()[-1, "exact"] == out.frame()[-1, "about"] == 3

@@ -54,6 +54,8 @@ def test_batches_do_not_matter() -> None:
 
 NAN = float("nan")
 NEW_YEAR = datetime(2013, 1, 1, tzinfo=UTC)
+SHOWN_TWICE = [datetime(2024, 10, 27, hour, 30, tzinfo=UTC) for hour in (0, 1)]
+"""Half past two in Berlin, when the clock is put back from three."""
 KEYS: list[tuple[pl.DataType, list[Any]]] = [
     (pl.Int32(), [1, 2, 1, None]),
     (pl.Float64(), [1.5, NAN, NAN, -0.0]),
@@ -66,12 +68,17 @@ KEYS: list[tuple[pl.DataType, list[Any]]] = [
     (pl.Struct({"a": pl.Int64(), "b": pl.String()}), [{"a": 1, "b": "x"}] * 3 + [{"a": 2, "b": "x"}]),
     (pl.List(pl.String()), [None, ["a"], None, ["a", None]]),
     (pl.Binary(), [b"a", b"", b"a", b"\xff"]),
+    (pl.Datetime("us", "Europe/Berlin"), [*SHOWN_TWICE, *SHOWN_TWICE]),
+    (pl.List(pl.Float64), [[0.0, NAN], [-0.0, -NAN], [1.0], [None]]),
+    (pl.Struct({"a": pl.Float64()}), [{"a": -0.0}, {"a": 0.0}, {"a": NAN}, {"a": -NAN}]),
 ]
 
 
 def told(key: Any) -> Any:
     """A key as something that dictionaries find."""
-    return "NaN" if key != key else repr(key) if isinstance(key, (list, dict)) else key
+    if isinstance(key, datetime) and key.tzinfo is not None:
+        return key.astimezone(UTC), str(key.tzinfo)
+    return "NaN" if key != key else repr(key).replace("-0.0", "0.0") if isinstance(key, (list, dict)) else key
 
 
 class Remember(KeyedProcess):
