@@ -124,4 +124,5 @@ class GrowingBackend:
             large.close()
             raise
         self._large = large
-        self._memory.clear()
+        # The loop may be reading the old one: saving happens on a thread.
+        self._memory = MemoryBackend()
