@@ -11,6 +11,7 @@ import polars as pl
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.python_times import any_untold, shown_row
+from streamflow.core.struct_fields import field_expressions
 from streamflow.errors import RecordError, SinkError, cut
 
 __all__ = ["as_text_carries", "json_lines"]
@@ -69,8 +70,7 @@ def _carried(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         return column.list.eval(_carried(pl.element(), cast(pl.DataType, dtype.inner)))
     if isinstance(dtype, pl.Struct):
         fields = [
-            _carried(column.struct.field(field.name), cast(pl.DataType, field.dtype)).alias(field.name)
-            for field in dtype.fields
+            _carried(value, inner).alias(name) for name, inner, value in field_expressions(column, dtype)
         ]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     return column.cast(pl.Int64)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 import polars as pl
 
+from streamflow.core.struct_fields import field_expressions
 from streamflow.errors import JobDefinitionError, unknown_name
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def _digest_expression(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Struct):
         # By name, because equal dicts may differ in the order of their entries.
         fields = [
-            _digest_expression(column.struct.field(field.name), _resolved(field.dtype))
-            for field in sorted(dtype.fields, key=lambda field: field.name)
+            _digest_expression(value, inner)
+            for _, inner, value in sorted(field_expressions(column, dtype), key=lambda field: field[0])
         ]
         if not fields:
             raise JobDefinitionError("a struct without fields cannot be a key")

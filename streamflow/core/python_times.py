@@ -9,6 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from streamflow.core.schema import EVENT_TIME, WATERMARK
+from streamflow.core.struct_fields import field_columns
 from streamflow.errors import RecordError, cut
 from streamflow.time.timestamps import EARLIEST, LATEST
 
@@ -87,7 +88,7 @@ def _any(values: pl.Series, beyond: Callable[[pl.Series], bool]) -> bool:
     if isinstance(dtype, (pl.List, pl.Array)):
         return _any(values.explode(), beyond)
     if isinstance(dtype, pl.Struct):
-        return any(_any(values.struct.field(field.name), beyond) for field in dtype.fields)
+        return any(_any(field, beyond) for field in field_columns(values))
     return isinstance(dtype, _TIMES) and beyond(values)
 
 

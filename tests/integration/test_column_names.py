@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import streamflow as sf
 from streamflow.core.schema import EVENT_TIME, WATERMARK
@@ -282,3 +284,43 @@ def test_event_time_of_another_type_is_refused() -> None:
     source = sf.MemorySource(pl.DataFrame({"__event_time": [5], "v": [1]}))
     with pytest.raises(sf.JobDefinitionError, match="is event time, and this one is Int64"):
         sf.Job("other").read(source)
+
+
+@pytest.mark.parametrize("name", ["*", "^v.*$", "^none$"])
+@pytest.mark.parametrize(("suffix", "text"), [("csv", "{},v\n1,2\n"), ("ndjson", '{{"{}": 1, "v": 2}}\n')])
+def test_a_pattern_of_names_in_a_file_is_read_by_no_name(
+    tmp_path: Path, suffix: str, text: str, name: str
+) -> None:
+    path = tmp_path / f"patterns.{suffix}"
+    path.write_text(text.format(name))
+    with pytest.raises(sf.JobDefinitionError, match=re.escape(repr(name))):
+        sf.Job("all").read(sf.FileSource(path))
+    assert collected(sf.FileSource(path, schema={"v": sf.Int64})).rows() == [(2,)]
+
+
+@pytest.mark.parametrize("name", ["*", "^v.*$", "^none$"])
+def test_fields_of_structs_have_any_names(tmp_path: Path, name: str) -> None:
+    at = datetime(2024, 3, 31, tzinfo=UTC)
+    inner = pl.Struct({"v": pl.Int64, name: pl.Datetime("us", "UTC")})
+    rows = [{"s": {"v": 1, name: at}}, {"s": {"v": 2, name: None}}]
+    frame = pl.DataFrame(rows, schema={"s": inner})
+    job = sf.Job("write")
+    job.read(sf.MemorySource(frame)).write(sf.FileSink(tmp_path / "out.ndjson"))
+    job.run()
+    read_back = sf.FileSource(tmp_path / "out.ndjson", schema={"s": inner})
+    assert_frame_equal(collected(read_back), frame)
+    inferred = collected(sf.FileSource(tmp_path / "out.ndjson"))["s"].to_list()
+    assert inferred == [{"v": 1, name: "2024-03-31T00:00:00Z"}, {"v": 2, name: None}]
+    job = sf.Job("keys")
+    objects = job.read(read_back).map(lambda row: row).collect()
+    totals = job.read(read_back).key_by("s").aggregate(n=sf.count()).collect()
+    job.run(parallelism=2)
+    assert objects.rows() == rows
+    assert sorted(totals.frame()["s"].to_list(), key=repr) == [row["s"] for row in rows]
+
+
+def collected(source: sf.FileSource) -> pl.DataFrame:
+    job = sf.Job("read")
+    out = job.read(source).collect()
+    job.run()
+    return out.frame()

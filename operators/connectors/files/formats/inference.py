@@ -127,6 +127,7 @@ def _of_json(file: FoundFile) -> Schema | None:
         return None
     try:
         frame = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
+        _named(frame.schema)
         values = list(map(decode, good))
         exact = {
             name: _exact(dtype, [value.get(name) for value in values]) for name, dtype in frame.schema.items()
@@ -175,6 +176,7 @@ def _of_csv(file: FoundFile, options: CsvOptions, growing: bool) -> Schema | Non
     header = CsvHeader.read(file.path, file.compression, options, growing=growing)
     if header is None:
         return None
+    _named(dict.fromkeys(header.fields, pl.String()))
     texts = CsvColumns(dict.fromkeys(header.fields, pl.String()), header.fields, options, file.path)
     rows = _first_rows(file, texts, header.data_start, growing=growing)
     if not rows:
@@ -219,6 +221,11 @@ def _pinned(frame: pl.DataFrame) -> Schema:
     for name, dtype in frame.schema.items():
         values = frame[name].drop_nulls()
         columns[name] = _time_of(values) or _without_null_type(dtype)
+    return _named(columns)
+
+
+def _named(columns: Mapping[str, pl.DataType]) -> Schema:
+    """The columns as a schema; raises JobDefinitionError for names that no column of a stream can have."""
     try:
         return Schema(columns)
     except JobDefinitionError as error:

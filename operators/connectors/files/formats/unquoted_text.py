@@ -7,6 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from streamflow.core.struct_fields import field_columns
+
 __all__ = ["boolean_text", "unquoted_text"]
 
 _BEGINNINGS: Final = (("-", ":"), ("[", "\\"), ("{", "|"))
@@ -24,8 +26,7 @@ def unquoted_text(values: pl.Series, *, lists: Callable[[], bool]) -> bool:
     if isinstance(dtype, pl.List):
         return unquoted_text(values.drop_nulls().explode(), lists=lists)
     if isinstance(dtype, pl.Struct):
-        fields = values.drop_nulls().struct.unnest()
-        return any(unquoted_text(fields[name], lists=lists) for name in fields.columns)
+        return any(unquoted_text(field, lists=lists) for field in field_columns(values.drop_nulls()))
     if not isinstance(dtype, pl.String):
         return False
     # Letters stand between the digits and the braces, capitals before the brackets: two looks are mostly enough.

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast
 import polars as pl
 
 from streamflow.core.python_times import shown_row
+from streamflow.core.struct_fields import field_columns, field_expressions
 from streamflow.errors import JobDefinitionError, cut
 from streamflow.operators.connectors.bisection import halve
 from streamflow.operators.connectors.files.formats.formats import FileFormat
@@ -175,9 +176,8 @@ def deep_nulls(values: pl.Series) -> list[int]:
         there = values.drop_nulls()
         found += deep_nulls(there.filter(there.list.len() > 0).explode())
     elif isinstance(dtype, pl.Struct):
-        fields = values.drop_nulls().struct.unnest()
-        for name in fields.columns:
-            found += deep_nulls(fields[name])
+        for field in field_columns(values.drop_nulls()):
+            found += deep_nulls(field)
     return found
 
 
@@ -205,8 +205,8 @@ def _converted(column: pl.Expr, dtype: pl.DataType, *, strict: bool) -> pl.Expr:
         return column.list.eval(_converted(pl.element(), inner_of(dtype), strict=strict))
     if isinstance(dtype, pl.Struct):
         fields = [
-            _converted(column.struct.field(name), inner, strict=strict).alias(name)
-            for name, inner in fields_of(dtype).items()
+            _converted(value, inner, strict=strict).alias(name)
+            for name, inner, value in field_expressions(column, dtype)
         ]
         return pl.when(column.is_not_null()).then(pl.struct(fields))
     return column.cast(dtype, strict=strict)
@@ -217,8 +217,8 @@ def is_finer(texts: pl.Series, dtype: pl.DataType) -> bool:
     if isinstance(dtype, (pl.List, pl.Array)):
         return is_finer(texts.drop_nulls().explode(), inner_of(dtype))
     if isinstance(dtype, pl.Struct):
-        inside = texts.struct.unnest()
-        return any(is_finer(inside[name], inner) for name, inner in fields_of(dtype).items())
+        inside = zip(field_columns(texts), fields_of(dtype).values(), strict=True)
+        return any(is_finer(field, inner) for field, inner in inside)
     digits = _digits(dtype)
     # The shortest text with a fraction and a date is longer than most are without; a time of a day is rare.
     least = 0 if isinstance(dtype, pl.Time) else _WHOLE_SECONDS
