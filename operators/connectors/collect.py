@@ -24,9 +24,11 @@ from streamflow.core.common_types import concatenated
 from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.html_table import html_table
+from streamflow.core.kinds import any_column
 from streamflow.core.schema import Schema
 from streamflow.core.serde import frame_to_ipc, ipc_to_frame, pack, unpack, unsendable
 from streamflow.core.stream_type import StreamType
+from streamflow.core.values import UNFIT_ERRORS, framed
 from streamflow.errors import JobDefinitionError, RecordError, SinkError
 from streamflow.operators.contract.sink import Committable, Committer, Delivery, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row, fitting_frame
@@ -90,18 +92,16 @@ class Collected:
         self._pieces = _Pieces()
 
     def frame(self) -> pl.DataFrame:
-        """The rows as one DataFrame with the stream's columns, without event time. Values that are not rows become
-        the column `value`."""
+        """The rows as one DataFrame with the stream's columns, without event time. Of Python objects the fields are
+        the columns; where they are not all dicts, the objects are the column `value`. Raises RecordError for the
+        first object that fits no column of those before."""
         kind = self._started()
         batches = [batch for piece in self._pieces.visible.values() for batch in piece.batches]
         if isinstance(kind.schema, Schema):
             frames = [fitting_frame(batch, kind.schema).user_frame() for batch in batches]
             # A column whose type was not known when the job was built may have widened from batch to batch.
             return concatenated(frames) if frames else kind.schema.empty(timed=False)
-        rows = self.rows()
-        if not all(isinstance(row, dict) for row in rows):
-            rows = [{"value": row} for row in rows]
-        return pl.DataFrame(rows, infer_schema_length=None)
+        return _frame_of_objects(self.rows())
 
     def rows(self) -> list[Any]:
         """The rows as Python values: a dict for each row of a stream with columns, the objects themselves otherwise."""
@@ -127,6 +127,58 @@ class Collected:
         if self._pieces.type is None:
             raise JobDefinitionError("nothing has been collected yet", hint="run the job first: job.run()")
         return self._pieces.type
+
+
+def _frame_of_objects(objects: Sequence[Any]) -> pl.DataFrame:
+    """Python objects as a frame of the types that all of them have."""
+    dicts = all(isinstance(row, dict) for row in objects)
+    rows = objects if dicts else [{"value": row} for row in objects]
+    columns: list[pl.Series] = []
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if not isinstance(name, str):
+            raise _frameless(f"{name!r} names no column", next(row for row in rows if name in row))
+        values = [row.get(name) for row in rows]
+        column, misfits = any_column(name, values)
+        if misfits:
+            # Dicts with other fields, and empty ones, are what JSON holds: Polars finds the fields of them all.
+            whole = _of_nested(name, values)
+            if whole is None:
+                first = min(misfits)
+                raise _frameless(misfits[first], objects[first])
+            column = whole
+        columns.append(column)
+    return framed(columns) if columns else pl.DataFrame(height=len(objects))
+
+
+def _of_nested(name: str, values: Sequence[Any]) -> pl.Series | None:
+    """Dicts, or lists, as a column with the fields of all of them; None where it would hold something else."""
+    try:
+        column = pl.DataFrame([{name: value} for value in values], infer_schema_length=None)[name]
+        same = column.dtype.is_nested() and all(map(_is_held, values, column.to_list()))
+    except (*UNFIT_ERRORS, pl.exceptions.PanicException):
+        return None
+    return column if same else None
+
+
+def _is_held(value: Any, held: Any) -> bool:
+    """Whether a value that comes from a column is the one that was put in, with null for fields that it lacks."""
+    match value:
+        case dict():
+            fields = isinstance(held, dict) and value.keys() <= held.keys()
+            return fields and all(_is_held(value.get(name), each) for name, each in held.items())
+        case list() | tuple():
+            return isinstance(held, list) and len(held) == len(value) and all(map(_is_held, value, held))
+        case bool() | None:
+            return held is value
+        case int() | float():
+            number = isinstance(held, int | float) and not isinstance(held, bool)
+            return number and (held == value or (held != held and value != value))
+        case _:
+            return type(held) is type(value) and bool(held == value)
+
+
+def _frameless(why: str, row: Any) -> RecordError:
+    return RecordError(f"the objects are no DataFrame: {why}", record=row, hint="rows() has them as they are")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -302,7 +302,7 @@ def test_a_pattern_of_names_in_a_file_is_read_by_no_name(
 def test_fields_of_structs_have_any_names(tmp_path: Path, name: str) -> None:
     at = datetime(2024, 3, 31, tzinfo=UTC)
     inner = pl.Struct({"v": pl.Int64, name: pl.Datetime("us", "UTC")})
-    rows = [{"s": {"v": 1, name: at}}, {"s": {"v": 2, name: None}}]
+    rows: list[dict[str, Any]] = [{"s": {"v": 1, name: at}}, {"s": {"v": 2, name: None}}]
     frame = pl.DataFrame(rows, schema={"s": inner})
     job = sf.Job("write")
     job.read(sf.MemorySource(frame)).write(sf.FileSink(tmp_path / "out.ndjson"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from streamflow.core.elements import AnyBatch
 from streamflow.core.frame import FrameBatch
 from streamflow.core.schema import EVENT_TIME, EVENT_TIME_TYPE, OBJECTS, Schema
 from streamflow.core.stream_type import StreamType
-from streamflow.errors import JobDefinitionError, StreamflowError
+from streamflow.errors import JobDefinitionError, RecordError, StreamflowError, cut
 from streamflow.operators.connectors.collect import Collected, CollectSink
 from streamflow.operators.connectors.memory import MemorySource
 from tests.unit.connectors.driving import frame, objects, read, rows, sink_context, write
@@ -90,6 +91,14 @@ class TestCollected:
         [
             ([{"a": 1}, {"a": None, "b": MOMENT}], {"a": [1, None], "b": [None, MOMENT]}),
             (["x", "y"], {"value": ["x", "y"]}),
+            ([1, 2.5, None], {"value": [1.0, 2.5, None]}),
+            ([{"a": {}}, {"a": {"b": 1}}], {"a": [{"b": None}, {"b": 1}]}),
+            (
+                [{"a": [{"b": 1}, {"c": MOMENT}]}, {"a": []}],
+                {"a": [[{"b": 1, "c": None}, {"b": None, "c": MOMENT}], []]},
+            ),
+            ([{"*": 1, "b": 2}], {"*": [1], "b": [2]}),
+            ([{}, {}], {}),
         ],
     )
     def test_objects_become_columns_where_they_can(
@@ -99,6 +108,32 @@ class TestCollected:
         write(CollectSink(out), [objects(*values)])
         assert out.rows() == values
         assert out.frame().to_dict(as_series=False) == expected
+
+    @pytest.mark.parametrize(
+        ("values", "culprit"),
+        [
+            ([{"a": 1}, 5], 5),
+            ([1, "x"], "x"),
+            (["y", b"x"], b"x"),
+            ([2, True], True),
+            ([{"a": [1]}, {"a": [1, "x"]}], {"a": [1, "x"]}),
+            ([{"a": {"b": 1}}, {"a": {"b": True}}], {"a": {"b": True}}),
+            ([MOMENT, MOMENT.replace(tzinfo=None)], MOMENT.replace(tzinfo=None)),
+            ([{"a": 1}, {2: 1}], {2: 1}),
+            ([{"a": float("nan")}, {"a": Decimal("NaN")}], {"a": Decimal("NaN")}),
+            (["x", "\ud800"], "\ud800"),
+            ([{"a": {"b": set[int]()}}], {"a": {"b": set[int]()}}),
+        ],
+    )
+    def test_objects_that_no_frame_holds_are_refused_and_none_becomes_another(
+        self, values: list[Any], culprit: Any
+    ) -> None:
+        out = Collected()
+        write(CollectSink(out), [objects(*values)])
+        assert repr(out.rows()) == repr(values)
+        with pytest.raises(RecordError, match=r"no DataFrame: .*rows\(\) has them as they are") as raised:
+            out.frame()
+        assert raised.value.record == cut(culprit)
 
     def test_rows_of_a_stream_with_columns_keep_the_schema(self) -> None:
         out = Collected()
