@@ -80,7 +80,7 @@ class BlockedLoops:
             finally:
                 this._excused[me] = excused + time.thread_time() - began
 
-        Inline.__call__ = inline  # type: ignore[method-assign]
+        Inline.__call__ = inline  # type: ignore[method-assign,assignment]
         asyncio.events.Handle._run = run  # type: ignore[method-assign,assignment]
         executor_threads._WorkItem.run = work  # type: ignore[method-assign,assignment]
         gc.callbacks.append(self._collect)
