@@ -124,5 +124,4 @@ class GrowingBackend:
             large.close()
             raise
         self._large = large
-        # The loop may be reading the old one: saving happens on a thread.
-        self._memory = MemoryBackend()
+        self._memory.clear()

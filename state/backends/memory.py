@@ -126,6 +126,11 @@ class MemoryBackend:
         """Whether it has no keys."""
         return not any(content.values for state in self._states.values() for content in state.values())
 
+    def clear(self) -> None:
+        """Forget all that it has; scans that have begun go on."""
+        self._states.clear()
+        self.nbytes = 0
+
     def flush(self) -> None:
         self._check_open()
 
@@ -140,8 +145,7 @@ class MemoryBackend:
 
     def close(self) -> None:
         self._closed = True
-        self._states.clear()
-        self.nbytes = 0
+        self.clear()
 
     def _find(self, address: StateAddress, group: int) -> _Group | None:
         self._check_open()
