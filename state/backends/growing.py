@@ -1,7 +1,6 @@
 """A backend that is in memory while it is small, and a database on disk from then on.
 
-Nothing appears on disk, and no files are held open, for an operator that never needs it. Opening a database takes some
-milliseconds: that happens where the backend is saved, on a thread, unless it has grown to twice its size by then.
+Nothing appears on disk, and no files are held open, for an operator that never needs it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _no_twin(source: KeyedStateBackend, states: Sequence[StateAddress], groups: 
 
 class GrowingBackend:
     """A backend in memory up to `small` bytes of keys and values (None: for ever), then the backend that `factory`
-    opens: when it is saved, or at once from twice that size on.
+    opens.
 
     `twin` makes the latter out of another one's files, if that can be: of the keys of some states and key groups.
     `begun` is a backend in memory to begin with.
@@ -35,7 +34,7 @@ class GrowingBackend:
     >>> backend.put(address, 7, b"k", b"v")
     >>> backend.get(address, 7, b"k"), backend.grown
     (b'v', False)
-    >>> backend.put(address, 8, b"key", b"v")
+    >>> backend.put(address, 8, b"k", b"v")
     >>> backend.get(address, 7, b"k"), backend.grown
     (b'v', True)
     """
@@ -77,7 +76,8 @@ class GrowingBackend:
 
     def write(self, address: StateAddress, changes: Iterable[tuple[int, bytes, bytes | None]]) -> None:
         self._backend.write(address, changes)
-        self._grow_beyond(2)
+        if self._large is None and self._small is not None and self._memory.nbytes > self._small:
+            self._grow(self._factory())
 
     def scan(
         self, address: StateAddress, group: int, start: bytes = b"", end: bytes | None = None
@@ -101,7 +101,6 @@ class GrowingBackend:
         self._backend.flush()
 
     def save(self, folder: Path) -> Saved | None:
-        self._grow_beyond(1)
         saved = self._backend.save(folder)
         return None if self._large is None and self._memory.empty else saved
 
@@ -109,10 +108,6 @@ class GrowingBackend:
         self._memory.close()
         if self._large is not None:
             self._large.close()
-
-    def _grow_beyond(self, times: int) -> None:
-        if self._large is None and self._small is not None and self._memory.nbytes > times * self._small:
-            self._grow(self._factory())
 
     def _grow(self, large: KeyedStateBackend) -> None:
         """Moves all rows from memory to `large`."""
