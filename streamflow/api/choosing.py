@@ -74,7 +74,7 @@ class Choosing:
         return deduplicated(cast("Stream", self), on or None, None, "first", "group")
 
     def sort(
-        self, *by: On, descending: bool | Iterable[bool] = False, nulls_last: bool = False
+        self, *by: On | Iterable[On], descending: bool | Iterable[bool] = False, nulls_last: bool = False
     ) -> InOrderStream:
         """The records in order; one subtask does it.
 

@@ -86,10 +86,14 @@ def deduplicated(
 
 
 def sorted_stream(
-    stream: Stream, by: tuple[On, ...], descending: bool | Iterable[bool], nulls_last: bool
+    stream: Stream,
+    by: Iterable[On | Iterable[On]],
+    descending: bool | Iterable[bool],
+    nulls_last: bool,
 ) -> InOrderStream:
     """The records in order; `Stream.sort` calls it."""
-    order = ordering(stream, by, descending, "sort", by_time=True)
+    columns = [column for each in by for column in listed(each)]
+    order = ordering(stream, columns, descending, "sort", by_time=True)
     flag(nulls_last, "nulls_last")
     whole = Keying(order.stream, (), (), "group", stream.type.schema)
     if order.by == ((EVENT_TIME, False),):

@@ -43,19 +43,25 @@ class FoundFile:
 
 
 def list_files(
-    paths: Sequence[str], format: FileFormat | None, *, may_be_empty: bool = False
+    paths: Sequence[str],
+    format: FileFormat | None,
+    *,
+    may_be_empty: bool = False,
+    empty_folders: bool = False,
 ) -> list[FoundFile]:
     """The files in order: by path within each glob or folder, hidden ones (`.x`, `_x`) left out of folders. A glob may
     match folders too.
 
-    Raises SourceError if a path names nothing (unless `may_be_empty`), if the format cannot be told, and if files of
-    several formats lie together.
+    Raises SourceError if a path names nothing (unless `may_be_empty`, or with `empty_folders` a folder without any
+    file, as a job leaves it that wrote no rows), if the format cannot be told, and if files of several formats lie
+    together.
     """
     found: dict[str, FoundFile] = {}
     for path in paths:
         with reading(path):
             files = [file for file in _expand(path, format, may_be_empty) if file.path not in found]
-        if not files and not may_be_empty and path not in found:
+        there_are_none = may_be_empty or (empty_folders and _is_empty_folder(path))
+        if not files and not there_are_none and path not in found:
             raise SourceError(f"no files match {path!r}", hint=_nearby(path))
         found.update((file.path, file) for file in files)
     _one_format(list(found.values()))
@@ -91,6 +97,11 @@ def _in_folder(folder: str, format: FileFormat | None, asked: str) -> Iterator[F
             told = by_suffix(name)[0]
             if not _hidden(name) and told is not None and format in (None, told):
                 yield from _look(str(Path(parent, name)), format, asked, gone_is_fine=True)
+
+
+def _is_empty_folder(path: str) -> bool:
+    """Whether it is a folder in which no file lies that is not hidden, of whatever format."""
+    return Path(path).is_dir() and all(_hidden(name) for _, _, names in os.walk(path) for name in names)
 
 
 def _check_folders(pattern: str) -> None:

@@ -50,7 +50,8 @@ class FileSource(Source):
     without it they are inferred from the first 1,000 rows and pinned (in CSV, numbers with leading zeros or a plus
     sign are text); `sf.OBJECTS` asks for Python objects (any JSON value, a str for a line of text, a dict otherwise,
     of text alone for CSV). A field missing in a JSON object is null. A job that continues from a checkpoint infers
-    again: it is refused if the types differ because the first files have gone.
+    again: it is refused if the types differ because the first files have gone. With a schema a folder without any file
+    is an input without rows.
 
     Files are read side by side in event time. `in_order=True` says that they follow one another, so that the
     watermark need not wait for those not yet begun. `watch="1s"` looks every second for new files and for whole lines
@@ -156,7 +157,12 @@ class FileSource(Source):
         return CsvOptions(self.separator, self.has_header, tuple(self.null_values), self.quote)
 
     def _list(self) -> list[FoundFile]:
-        return list_files(self._paths, self.format, may_be_empty=self.watch is not None)
+        return list_files(
+            self._paths,
+            self.format,
+            may_be_empty=self.watch is not None,
+            empty_folders=self.schema is not None,
+        )
 
     def _find_schema(self) -> StreamSchema:
         """Looks at the files even if the schema is given: a path that names nothing is an error when the job is

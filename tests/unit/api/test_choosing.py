@@ -54,6 +54,14 @@ def test_on_is_columns_expressions_and_functions(
         assert result.duplicates == len(ROWS) - len(wanted)
 
 
+@pytest.mark.parametrize("by", [["who", "ts"], [["who", "ts"]], ["who", ("ts",)]])
+def test_an_order_is_by_columns_or_by_lists_of_them(by: Any) -> None:
+    job = sf.Job("in order")
+    out = read(job).sort(*by, descending=[False, True]).collect()
+    job.run(mode="batch")
+    assert [(row["who"], row["ts"]) for row in out.rows()] == [("A", 5), ("a", 0), ("a", 0), ("b", 90)]
+
+
 def test_late_records_are_records() -> None:
     for objects in (False, True):
         job = sf.Job("late")

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streamflow as sf
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.errors import JobDefinitionError, SourceError
 from streamflow.operators.connectors.files import enumerator, splits
@@ -78,6 +79,19 @@ class TestFinding:
     def test_a_glob_without_files_is_an_error_when_the_job_is_built(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"no files match '.*\*\.csv'; in '.*' there is: nothing"):
             FileSource(tmp_path / "x" / "*.csv", schema={"a": pl.String}).output_type()
+
+    def test_a_folder_without_a_file_has_no_rows_if_there_is_a_schema(self, tmp_path: Path) -> None:
+        job, results = sf.Job("a quiet day"), tmp_path / "results"
+        job.read(FileSource(put(tmp_path / "a.ndjson", '{"a":1}\n'))).filter(sf.col("a") > 1).write(
+            sf.FileSink(results, format="ndjson")
+        )
+        job.run(mode="batch")
+        assert rows(FileSource(results, schema={"a": pl.Int64})) == []
+        with pytest.raises(SourceError, match="no files match"):
+            FileSource(results).output_type()
+        put(results / "a.xml", "of no format that is known\n")
+        with pytest.raises(SourceError, match="no files match"):
+            FileSource(results, schema={"a": pl.Int64}).output_type()
 
     def test_what_the_system_refuses_is_said(self, tmp_path: Path) -> None:
         (tmp_path / "loop.ndjson").symlink_to(tmp_path / "loop.ndjson")
