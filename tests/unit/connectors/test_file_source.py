@@ -160,6 +160,7 @@ class TestFinding:
             ({"format": "xls"}, "there is no file format 'xls'; one of: ndjson, csv"),
             ({"watch": "-1s"}, "watch is '-1s'; it must be longer than zero"),
             ({"separator": ";;"}, "separator is ';;'; it must be one ASCII character"),
+            ({"separator": "'", "quote": "'"}, "separator and quote are both"),
             ({"path": []}, "FileSource got no path"),
             ({"path": "s3://bucket/x.csv"}, "'s3://bucket/x.csv' is not on this machine"),
             ({"path": ""}, "'' is not a path"),

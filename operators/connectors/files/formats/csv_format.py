@@ -52,6 +52,11 @@ class CsvOptions:
                 isinstance(given, str) and given.isascii() and len(given) == 1 and given not in "\r\n"
             ):
                 raise JobDefinitionError(f"{name} is {value!r}", hint="it must be one ASCII character")
+        if self.quote is not None and self.separator == self.quote:
+            raise JobDefinitionError(
+                f"separator and quote are both {self.quote!r}",
+                hint="quote=None says that there are no quotes",
+            )
 
     def of(self, path: str) -> CsvOptions:
         """The options for one file, with its separator."""
