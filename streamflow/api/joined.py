@@ -149,7 +149,7 @@ class _Call:
 
     @property
     def where(self) -> Where:
-        return Where(operator=read_of(self.left).node)
+        return Where(operator="join")
 
 
 def joined(
@@ -169,7 +169,7 @@ def joined(
 ) -> JoinedStream:
     """The join of two streams, or of a stream and a table; `Stream.join` calls it."""
     return with_place(
-        read_of(left).node,
+        "join",
         lambda: _joined(
             _call(left, right, on, left_on, right_on, how, suffix, salt), right, window, within, strategy, ttl
         ),
@@ -190,7 +190,7 @@ def joined_as_of(
 ) -> JoinedStream:
     """The as-of join; `Stream.join_asof` calls it."""
     return with_place(
-        read_of(left).node,
+        "join",
         lambda: _joined_as_of(_call(left, right, on, left_on, right_on, how, suffix, salt), right, tolerance),
     )
 
@@ -271,7 +271,7 @@ def _call(
     suffix: str,
     salt: int,
 ) -> _Call:
-    where = Where(operator=read_of(left).node)
+    where = Where(operator="join")
     if not isinstance(right, (Stream, Table, pl.DataFrame)):
         raise JobDefinitionError(
             f"a join with a {type(right).__name__}",

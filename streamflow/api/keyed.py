@@ -13,7 +13,7 @@ from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.patterns import MatchedStream, matched
 from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
-from streamflow.api.stream import IntoExpr, Stream, read_of, through
+from streamflow.api.stream import IntoExpr, Stream, through
 from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
 from streamflow.arguments import flag
 from streamflow.core.schema import Schema, check_not_reserved, key_column, shown_name
@@ -225,7 +225,7 @@ def keyed_by(
     if not keys:
         raise JobDefinitionError(
             f"{what} without a key",
-            where=Where(operator=read_of(stream).node),
+            where=Where(operator=what),
             hint=f'give columns, like {what}("origin")',
         )
     if null_keys not in ("fail", "group"):
