@@ -28,12 +28,9 @@ from polars import (
 )
 
 from streamflow.api.job import Job
-from streamflow.api.joined import JoinedStream
 from streamflow.api.keyed import KeyedStream
-from streamflow.api.patterns import MatchedStream
 from streamflow.api.processed import ProcessedStream
 from streamflow.api.stream import Stream
-from streamflow.api.tables import Table
 from streamflow.api.windowed import AggregatedStream, WindowedStream
 from streamflow.core.schema import OBJECTS, Schema
 from streamflow.distribution import __version__
@@ -54,8 +51,6 @@ from streamflow.operators.connectors.console import ConsoleSink
 from streamflow.operators.connectors.function_sink import sink
 from streamflow.operators.connectors.generator import source
 from streamflow.operators.connectors.memory import MemorySource
-from streamflow.operators.patterns.pattern import Pattern, pattern
-from streamflow.operators.patterns.references import step
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.process import KeyedProcess
 from streamflow.operators.requests.map_async import backoff
@@ -228,20 +223,29 @@ __all__ = [
     "var",
 ]
 
-_CONNECTORS = {
-    "AvroSchema": "kafka.schema_registry",
-    "DataGen": "datagen",
-    "FileSink": "files.sink",
-    "FileSource": "files.source",
-    "HybridSource": "hybrid",
-    "KafkaSecurity": "kafka.cluster",
-    "KafkaSink": "kafka.sink",
-    "KafkaSource": "kafka.source",
-    "SchemaRegistry": "kafka.schema_registry",
+_LATER = {
+    "AvroSchema": "operators.connectors.kafka.schema_registry",
+    "DataGen": "operators.connectors.datagen",
+    "FileSink": "operators.connectors.files.sink",
+    "FileSource": "operators.connectors.files.source",
+    "HybridSource": "operators.connectors.hybrid",
+    "JoinedStream": "api.joined",
+    "KafkaSecurity": "operators.connectors.kafka.cluster",
+    "KafkaSink": "operators.connectors.kafka.sink",
+    "KafkaSource": "operators.connectors.kafka.source",
+    "MatchedStream": "api.patterns",
+    "Pattern": "operators.patterns.pattern",
+    "SchemaRegistry": "operators.connectors.kafka.schema_registry",
+    "Table": "api.tables",
+    "pattern": "operators.patterns.pattern",
+    "step": "operators.patterns.references",
 }
-"""Name → module, imported at the name's first use: a program pays only for connectors that it uses."""
+"""Name → module, imported at the name's first use: a program pays only for the rooms that it uses."""
 
 if typing.TYPE_CHECKING:
+    from streamflow.api.joined import JoinedStream
+    from streamflow.api.patterns import MatchedStream
+    from streamflow.api.tables import Table
     from streamflow.operators.connectors.datagen import DataGen
     from streamflow.operators.connectors.files.sink import FileSink
     from streamflow.operators.connectors.files.source import FileSource
@@ -250,11 +254,13 @@ if typing.TYPE_CHECKING:
     from streamflow.operators.connectors.kafka.schema_registry import AvroSchema, SchemaRegistry
     from streamflow.operators.connectors.kafka.sink import KafkaSink
     from streamflow.operators.connectors.kafka.source import KafkaSource
+    from streamflow.operators.patterns.pattern import Pattern, pattern
+    from streamflow.operators.patterns.references import step
 else:
 
     def __getattr__(name: str) -> object:
-        if name in _CONNECTORS:
-            module = importlib.import_module(f"streamflow.operators.connectors.{_CONNECTORS[name]}")
+        if name in _LATER:
+            module = importlib.import_module(f"streamflow.{_LATER[name]}")
             globals()[name] = getattr(module, name)
             return globals()[name]
 

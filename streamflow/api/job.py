@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import polars as pl
 
@@ -14,7 +14,6 @@ from streamflow.api.builder import GraphBuilder, with_place
 from streamflow.api.physical import physical_plan
 from streamflow.api.running import logging_for, run_on_loop, run_reporting, stopping_on_signals
 from streamflow.api.stream import Stream
-from streamflow.api.tables import Table, table_of
 from streamflow.config import RunSettings, Settings
 from streamflow.errors import ConfigError, JobDefinitionError, Where
 from streamflow.graph.logical import EventTime, Input, LogicalGraph, SinkNode, SourceNode
@@ -25,13 +24,15 @@ from streamflow.operators.contract.source import InstanceClaim, Source
 from streamflow.operators.stateless.timestamps import AssignTimestamps
 from streamflow.operators.stateless.user_functions import check_function, on_rows
 from streamflow.runners.local import LocalJob
-from streamflow.runners.processes.opening import pool_for
 from streamflow.runners.program import Program
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.profile import profile_for
 from streamflow.time.clock import SystemClock
 from streamflow.time.timestamps import Duration, Epoch
 from streamflow.time.watermarks import BoundedDisorder, bounded_disorder
+
+if TYPE_CHECKING:
+    from streamflow.api.tables import Table
 
 __all__ = ["Job"]
 
@@ -130,6 +131,8 @@ class Job:
         >>> priced.rows()
         [{'item': 'a', 'n': 3, 'price': 5}]
         """
+        from streamflow.api.tables import table_of
+
         stream = self.read(source, event_time=event_time, watermark=watermark)
         return table_of(stream, key, deleted, versioned=event_time is not None)
 
@@ -177,6 +180,8 @@ class Job:
             self._check_replayable()
         pool = None
         if resolved.runner != "local" and ports is None:
+            from streamflow.runners.processes.opening import pool_for
+
             plan = physical_plan(self.graph, resolved)
             pool = pool_for(self.graph, plan, resolved, lambda: Program.holding(self), SystemClock())
         claim: InstanceClaim | None = None

@@ -10,7 +10,6 @@ import polars as pl
 from streamflow.api.choosing import On
 from streamflow.api.keying import Keying, NullKeys
 from streamflow.api.other_names import AGGREGATES, missing
-from streamflow.api.patterns import MatchedStream, matched
 from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, through
@@ -19,7 +18,6 @@ from streamflow.arguments import flag
 from streamflow.core.schema import Schema, check_not_reserved, key_column, shown_name
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.aggregates.combiner import Timestamp
-from streamflow.operators.patterns.pattern import Pattern
 from streamflow.operators.process.process import KeyedProcess, ProcessOrder
 from streamflow.operators.stateless.columns import chosen
 from streamflow.operators.stateless.user_functions import check_function, on_rows
@@ -29,6 +27,10 @@ from streamflow.time.timestamps import Duration, parse_duration
 from streamflow.windows.aggregates import Aggregate
 from streamflow.windows.assigners import Assigner
 from streamflow.windows.triggers import Trigger, as_default
+
+if TYPE_CHECKING:
+    from streamflow.api.patterns import MatchedStream
+    from streamflow.operators.patterns.pattern import Pattern
 
 __all__ = ["KeyedStream", "keyed_by", "keyed_stream", "keyless"]
 
@@ -203,6 +205,8 @@ class KeyedStream(Shortcuts[Stream]):
         >>> [(row["small"]["amount"], row["large"]["amount"]) for row in out.rows()]
         [(5, 700)]
         """
+        from streamflow.api.patterns import matched
+
         return matched(self._keying, pattern, after_match)
 
 

@@ -22,9 +22,6 @@ from streamflow.observe.status import JobResult, JobStatus
 from streamflow.observe.why import Wait
 from streamflow.operators.contract.source import InstanceClaim
 from streamflow.runners.autoscaling import Autoscaler, parse_autoscale
-from streamflow.runners.processes.attempt import PooledAttempt
-from streamflow.runners.processes.opening import workers_for
-from streamflow.runners.processes.pool import WorkerLostError, WorkerPool
 from streamflow.runners.reporting import Reporter
 from streamflow.runners.watch import Watch
 from streamflow.runtime.attempt import Attempt, InlineAttempt
@@ -39,6 +36,7 @@ from streamflow.state.checkpoints.blobs import UnreachableError
 
 if TYPE_CHECKING:
     from streamflow.observe.operating import OperatingServer
+    from streamflow.runners.processes.pool import WorkerPool
 
 __all__ = ["LocalJob"]
 
@@ -88,6 +86,11 @@ class LocalJob:
         self._planned = planned
         plan = planned(graph, settings)
         self._pool = pool
+        make: Callable[..., Attempt] = InlineAttempt
+        if pool is not None:
+            from streamflow.runners.processes.attempt import PooledAttempt
+
+            make = partial(PooledAttempt, pool)
         self._launcher = Launcher(
             graph,
             planned,
@@ -96,7 +99,7 @@ class LocalJob:
             settings,
             self._ports,
             self.registry,
-            make=InlineAttempt if pool is None else partial(PooledAttempt, pool),
+            make=make,
             apart=pool is not None,
         )
         self._checkpointing = settings.checkpoint_dir is not None
@@ -240,7 +243,7 @@ class LocalJob:
                 error = await self._launcher.cause(failure)
                 self._give_up_rescaling(f"the job failed meanwhile: {reason(error)}")
                 wait = None
-                if self._up.is_set() or _passes(error):
+                if self._up.is_set() or self._passes(error):
                     progress = self._launcher.metrics.taken > taken
                     ran = self._ports.clock.monotonic() - started
                     wait = self._restarts.after(error, progress=progress, ran=ran)
@@ -443,6 +446,8 @@ class LocalJob:
             raise StateError("the job is being rescaled", hint="ask again when that is over")
         settings = self._settings.with_parallelism(parallelism)
         plan = self._planned(self._graph, settings)
+        from streamflow.runners.processes.opening import workers_for
+
         workers = min(workers_for(plan, settings), max(task.parallelism for task in plan.tasks))
         if self._pool is not None:
             Placement(plan, workers)
@@ -525,7 +530,11 @@ class LocalJob:
             duplicates=sum(operator.duplicates for operator in status.operators),
         )
 
+    def _passes(self, error: Exception) -> bool:
+        """Whether an error of a job in which nothing has run yet is likely to pass: its user had better know the
+        others."""
+        if self._pool is None:
+            return isinstance(error, UnreachableError)
+        from streamflow.runners.processes.pool import WorkerLostError
 
-def _passes(error: Exception) -> bool:
-    """Whether an error of a job in which nothing has run yet is likely to pass: its user had better know the others."""
-    return isinstance(error, (WorkerLostError, UnreachableError))
+        return isinstance(error, (WorkerLostError, UnreachableError))

@@ -55,9 +55,7 @@ def test_what_the_facade_imports_is_what_it_exports() -> None:
     on_first_use = {
         alias.name: node.module for node in later if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert on_first_use == {
-        name: f"streamflow.operators.connectors.{module}" for name, module in streamflow._CONNECTORS.items()
-    }
+    assert on_first_use == {name: f"streamflow.{module}" for name, module in streamflow._LATER.items()}
 
 
 def test_the_facade_has_no_code() -> None:
@@ -65,7 +63,7 @@ def test_the_facade_has_no_code() -> None:
         match node:
             case ast.Expr(value=ast.Constant(value=str())) | ast.Import() | ast.ImportFrom():
                 pass
-            case ast.Assign(targets=[ast.Name(id="__all__" | "_CONNECTORS")]):
+            case ast.Assign(targets=[ast.Name(id="__all__" | "_LATER")]):
                 pass
             case ast.FunctionDef(name="__dir__"):
                 pass
@@ -81,8 +79,9 @@ def test_importing_streamflow_loads_nothing_heavy() -> None:
     loaded = _loaded_by("import streamflow")
     assert "polars" in loaded
     assert not loaded & set(LOADED_ON_USE)
-    connectors = {f"streamflow.operators.connectors.{module}" for module in streamflow._CONNECTORS.values()}
-    assert not loaded & connectors
+    assert not loaded & {f"streamflow.{module}" for module in streamflow._LATER.values()}
+    rooms = ("streamflow.operators.joins", "streamflow.operators.patterns", "streamflow.runners.processes")
+    assert not [module for module in loaded if module.startswith(rooms)]
 
 
 def test_importing_streamflow_takes_nothing_else_of_the_name() -> None:
