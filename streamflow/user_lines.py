@@ -17,6 +17,7 @@ _LIBRARIES: Final = tuple(
     sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
 )
 """This environment's libraries, and the commands that they bring along."""
+_PACKAGE: Final = str(Path(__file__).parent) + os.sep
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 """Folders of libraries installed in any environment."""
 _MADE: Final = ("<frozen ", "<attrs generated ", "<decorator-gen-", "<__array_function__")
@@ -42,6 +43,8 @@ def is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
     if name == "streamflow" or name.startswith("streamflow."):
         return False
     file = code.co_filename
+    if name == "__main__" and file.startswith(_PACKAGE):
+        return False  # python -m streamflow
     if file.startswith(_MADE) or (file == "<string>" and name != "__main__") or _library(file):
         return False
     # Compiled code gives the place where it was compiled, like "msgpack/_packer.pyx"; its module gives the installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from streamflow.errors import SinkError, StreamflowError, Where
 from streamflow.operators.contract.sink import Committable, Sink, SinkContext, SinkWriter
 from streamflow.operators.stateless.rows import each_row
 from streamflow.operators.stateless.user_functions import check_function
-from streamflow.user_code import awaited_failure, described, line_of_error
+from streamflow.user_code import awaited_failure, described, line_of_definition, line_of_error
 
 __all__ = ["FunctionSink", "sink"]
 
@@ -57,7 +58,14 @@ class _FunctionWriter:
             return
         rows = list(each_row(batch))
         try:
-            await self._function(rows)
+            answer = self._function(rows)
+            if not inspect.isawaitable(answer):
+                raise SinkError(
+                    f"the function {_name(self._function)} gave a {type(answer).__name__}, which cannot be awaited",
+                    where=Where(code=line_of_definition(self._function)),
+                    hint="write it async def; what it did with these rows is done",
+                )
+            await answer
         except StreamflowError:
             raise
         except BaseException as raised:

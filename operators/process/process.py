@@ -11,7 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, cast
 
 from streamflow.core.schema import CHANGE, StreamSchema
 from streamflow.core.stream_type import StreamType, lack_of_kinds
@@ -33,7 +33,7 @@ from streamflow.operators.contract.operator import (
 from streamflow.operators.process.context import ProcessContext, Timer
 from streamflow.operators.process.keys import typed_keys
 from streamflow.operators.stateless.user_functions import RowMaker, silent
-from streamflow.state.keyed.descriptors import Declared, declarations
+from streamflow.state.keyed.descriptors import Declaration, Declared, declarations
 from streamflow.state.keyed.evolution import state_differences
 from streamflow.user_code import described, raised_by_user
 
@@ -88,12 +88,27 @@ class KeyedProcess:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        declarations(cls)
+        for name in declarations(cls).attributes & _METHODS:
+            raise JobDefinitionError(
+                f"{cls.__name__}: a state cannot be called {name!r}, which every process has",
+                hint="call it otherwise",
+            )
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in declarations_of(type(self)).attributes:
             raise AttributeError(f"{name} is state: use self.{name}.update(…), .add(…) or .put(…)")
+        if isinstance(value, Declaration):
+            kind = cast("object", value).__class__.__name__
+            raise JobDefinitionError(
+                f"self.{name} = {kind}(…) declares no state",
+                hint=f"declare it in the class, beside on_event: {name} = sf.{kind}(…)",
+            )
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in declarations_of(type(self)).attributes:
+            raise AttributeError(f"{name} is state: use self.{name}.clear()")
+        super().__delattr__(name)
 
     def open(self) -> None:
         """Called once in each subtask before its first event."""
@@ -121,6 +136,8 @@ class KeyedProcess:
         """Called once when the subtask ends, also after a failure."""
 
 
+_METHODS: Final = frozenset(name for name in vars(KeyedProcess) if not name.startswith("_"))
+"""Names that a state would hide."""
 _declared: dict[type, Declared] = {}
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from enum import Enum
+from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
 
@@ -125,7 +126,7 @@ class _ExtractOperator(Operator):
         if failed:
             self._guard.bad(list(failed.values()), out)
         columns: list[pl.Series] = []
-        misfits: dict[int, tuple[str, Function]] = {}
+        misfits: dict[int, _Misfit] = {}
         for (name, function), values, given in zip(self._columns, results, types, strict=True):
             dtype, label = self._types[name], _label(name, function)
             if dtype is None:
@@ -135,7 +136,7 @@ class _ExtractOperator(Operator):
             else:
                 column, unfit = strict_column(label, values, dtype)
             columns.append(column.alias(name))
-            misfits.update((index, (why, function)) for index, why in unfit.items())
+            misfits |= {index: _Misfit(why, function, values[index]) for index, why in unfit.items()}
         if misfits:
             errors = self._errors(batch, misfits)
             self._guard.bad(list(errors.values()), out)
@@ -183,17 +184,34 @@ class _ExtractOperator(Operator):
         where = Where(code=line_of_definition(functions[name]))
         return {index: null_key(name, row).at(where) for index, row in _rows(batch, rows)}
 
-    def _errors(self, batch: AnyBatch, misfits: dict[int, tuple[str, Function]]) -> dict[int, RecordError]:
+    def _errors(self, batch: AnyBatch, misfits: Mapping[int, _Misfit]) -> dict[int, RecordError]:
         """The errors of rows whose values fit no column, or not the promised one."""
         return {
             index: RecordError(
-                misfits[index][0],
+                misfits[index].why,
                 record=row,
-                where=Where(code=line_of_definition(misfits[index][1])),
-                hint="return one type for every record, or annotate the result's type",
+                where=Where(code=line_of_definition(misfits[index].function)),
+                hint=_instead(misfits[index].value),
             )
             for index, row in _rows(batch, misfits)
         }
+
+
+class _Misfit(NamedTuple):
+    """A value that fits no column, or not the promised one, and the function that gave it."""
+
+    why: str
+    function: Function
+    value: Any
+
+
+def _instead(value: Any) -> str:
+    """The hint for a value that fits no column."""
+    if isinstance(value, tuple):
+        return 'return a dict of its parts; several keys are given one by one, like key_by("a", "b")'
+    if isinstance(value, Enum):
+        return "return its name or its value"
+    return "return one type for every record, or annotate the result's type"
 
 
 def _rows(batch: AnyBatch, chosen: Collection[int]) -> Iterable[tuple[int, Any]]:

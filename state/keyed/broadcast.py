@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from streamflow.core.serde import pack, unpack
 from streamflow.errors import StateError
+from streamflow.state.keyed.not_its_value import NotItsValue
 from streamflow.state.keyed.value_types import ValueType
 
 __all__ = ["BroadcastHandle"]
@@ -20,11 +21,17 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 
-class BroadcastHandle(Generic[K, V]):
+class BroadcastHandle(NotItsValue, Generic[K, V]):
     """The map; it can be changed while a broadcast record is processed, and only read otherwise.
 
     Values that could change in place are kept packed, and each read gives a copy.
     """
+
+    kind = "BroadcastState"
+    methods = (
+        "get(key), contains(key), keys(), values(), items() or is_empty(); put(key, value), remove(key) and clear()"
+        " in on_broadcast"
+    )
 
     def __init__(self, name: str, key_type: ValueType, type_: ValueType) -> None:
         self._name = name

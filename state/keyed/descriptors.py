@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypedDict, TypeVar, Unpack, overload
 
 from streamflow.errors import JobDefinitionError
 from streamflow.state.keyed.broadcast import BroadcastHandle
@@ -45,6 +45,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 H = TypeVar("H")
 
+_IN_THE_BODY: Final = "declare it in the class, beside on_event, and use it there as self.name"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,49}")
 
 
@@ -62,6 +63,12 @@ class Declaration(ABC, Generic[H]):
     def __set_name__(self, owner: type, name: str) -> None:
         if not self.name:
             self.name = name
+
+    if not TYPE_CHECKING:  # type checkers find these mistakes by themselves
+
+        def __getattr__(self, name: str) -> Never:
+            told = "" if name.startswith("_") else f": {_IN_THE_BODY}"
+            raise AttributeError(f"{type(self).__name__} has no {name!r}{told}")
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from streamflow.errors import StateError, StreamflowError, cut
 from streamflow.state.backends.protocol import StateAddress
 from streamflow.state.keyed.cache import CELLS, Changes, Slot, StateCache
+from streamflow.state.keyed.not_its_value import NotItsValue
 from streamflow.state.keyed.ttl import Aged, ExpiryQueue, TimeToLive
 
 __all__ = ["Entry", "KeyedHandle", "encoded"]
@@ -31,7 +32,7 @@ class Entry(Aged):
         self.key = key
 
 
-class KeyedHandle(ABC):
+class KeyedHandle(NotItsValue, ABC):
     """One state of a subtask; `expiry` is None without a time to live."""
 
     __slots__ = ("_bit", "_cache", "_current", "_index", "_what", "address", "expiry")

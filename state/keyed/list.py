@@ -46,6 +46,8 @@ class ListHandle(KeyedHandle, Generic[T]):
     """A list for the current key. Its time to live, if it has one, counts for the whole list."""
 
     __slots__ = ("_dump", "_load", "_type")
+    kind = "ListState"
+    methods = "add(value), add_all(values), get(), update(values), is_empty() or clear()"
 
     def __init__(self, cache: StateCache, name: str, type_: ValueType, ttl: TimeToLive | None) -> None:
         self._type = type_

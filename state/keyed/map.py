@@ -52,6 +52,11 @@ class MapHandle(KeyedHandle, Generic[K, V]):
     """A map for the current key. Reading a value that can change in place counts as writing it."""
 
     __slots__ = ("_decode", "_decode_key", "_encode", "_encode_key", "_key_type", "_same_key", "_type")
+    kind = "MapState"
+    methods = (
+        "get(key), put(key, value), put_all(entries), contains(key), remove(key), keys(), values(), items(), is_empty()"
+        " or clear()"
+    )
 
     def __init__(
         self, cache: StateCache, name: str, key_type: ValueType, type_: ValueType, ttl: TimeToLive | None

@@ -19,6 +19,7 @@ from streamflow.state.keyed.cache import (
     StateCache,
 )
 from streamflow.state.keyed.handle import Entry, KeyedHandle, encoded
+from streamflow.state.keyed.not_its_value import NotItsValue
 from streamflow.state.keyed.ttl import STAMP_BYTES, TimeToLive, stamp
 from streamflow.state.keyed.value_types import ValueType
 from streamflow.windows.python_functions import Aggregator
@@ -36,6 +37,8 @@ class ValueHandle(KeyedHandle, Generic[T]):
     """
 
     __slots__ = ("_decode", "_default", "_encode", "_kind", "_mutable", "_read", "_type", "loads")
+    kind = "ValueState"
+    methods = "value(), update(value) or clear()"
 
     def __init__(
         self,
@@ -200,10 +203,12 @@ class ExpiringValueHandle(ValueHandle[T]):
             self._cache.mark(slot, self._bit)
 
 
-class ReducingHandle(Generic[T]):
+class ReducingHandle(NotItsValue, Generic[T]):
     """The values added for a key, combined two by two."""
 
     __slots__ = ("_function", "_inner")
+    kind = "ReducingState"
+    methods = "add(value), get() or clear()"
 
     def __init__(self, inner: ValueHandle[T | None], function: Callable[[T, T], T]) -> None:
         self._inner = inner
@@ -224,10 +229,12 @@ class ReducingHandle(Generic[T]):
         self._inner.clear()
 
 
-class AggregatingHandle:
+class AggregatingHandle(NotItsValue):
     """The values added for a key, folded by an `Aggregator`."""
 
     __slots__ = ("_aggregator", "_inner")
+    kind = "AggregatingState"
+    methods = "add(value), get() or clear()"
 
     def __init__(self, inner: ValueHandle[Any], aggregator: Aggregator) -> None:
         self._inner = inner

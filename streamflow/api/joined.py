@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 import polars as pl
 
 from streamflow.api.builder import with_place
+from streamflow.api.object_fields import field_of
 from streamflow.api.stream import Stream, added, builder_of, has_end, read_of, through
 from streamflow.api.tables import Table, key_names
-from streamflow.api.windowed import field_of
 from streamflow.arguments import chosen, whole_number
 from streamflow.core.schema import CHANGE, OBJECTS, Schema, key_column
 from streamflow.errors import JobDefinitionError, Where

@@ -9,14 +9,15 @@ import polars as pl
 
 from streamflow.api.choosing import On
 from streamflow.api.keying import Keying, NullKeys
+from streamflow.api.object_fields import field_of
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.processed import ProcessedStream, processed
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import IntoExpr, Stream, through
-from streamflow.api.windowed import UnpackedStream, WindowedStream, field_of, reduction
+from streamflow.api.windowed import UnpackedStream, WindowedStream, reduction
 from streamflow.arguments import flag
 from streamflow.core.schema import Schema, check_not_reserved, key_column, shown_name
-from streamflow.errors import JobDefinitionError, Where
+from streamflow.errors import JobDefinitionError, Where, represented
 from streamflow.operators.aggregates.combiner import Timestamp
 from streamflow.operators.process.process import KeyedProcess, ProcessOrder
 from streamflow.operators.stateless.columns import chosen
@@ -46,6 +47,18 @@ _ELSEWHERE: Final = {
     "deduplicate": "deduplicate(key) of the stream, without key_by(…)",
     "distinct": "deduplicate(key) of the stream, without key_by(…)",
     "sort": 'process(MyProcess, order="event_time"), or sort("event_time") of the stream',
+    **dict.fromkeys(
+        (
+            "mapGroupsWithState",
+            "flatMapGroupsWithState",
+            "applyInPandasWithState",
+            "transformWithState",
+            "stateful_map",
+        ),
+        "process(MyProcess), with state of its own",
+    ),
+    "fold": "reduce(function), or aggregate(…) with an sf.Aggregator",
+    "scan": "reduce(function), which puts out each change, or process(MyProcess)",
     "tumbling": "window(sf.tumbling(…))",
     "sliding": "window(sf.sliding(…))",
     "session": "window(sf.session(gap=…))",
@@ -287,4 +300,12 @@ def _key(key: object, schema: Schema | None) -> tuple[str, pl.Expr | Callable[[A
     if callable(key):
         name = getattr(key, "__name__", "key")
         return key_column("key" if name == "<lambda>" else name, schema or ()), key
-    raise JobDefinitionError(f"{key!r} cannot be a key", hint="give a column, an expression or a function")
+    raise JobDefinitionError(f"{represented(key)} cannot be a key", hint=_hint(key))
+
+
+def _hint(key: object) -> str:
+    if isinstance(key, (list, tuple)):
+        return 'give several keys one by one: key_by("a", "b")'
+    if isinstance(key, int):
+        return f"give a column, an expression or a function, like lambda record: record[{key}]"
+    return "give a column, an expression or a function"

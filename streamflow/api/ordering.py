@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from streamflow.api.choosing import On
+from streamflow.api.object_fields import field_of
 from streamflow.api.stream import Stream
-from streamflow.api.windowed import field_of
 from streamflow.core.schema import EVENT_TIME, Schema
 from streamflow.errors import JobDefinitionError, Where
 from streamflow.operators.stateless.user_functions import check_gives, on_rows

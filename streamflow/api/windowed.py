@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
 import polars as pl
 
+from streamflow.api.object_fields import field_of
 from streamflow.api.other_names import AGGREGATES, missing
 from streamflow.api.shortcuts import Shortcuts
 from streamflow.api.stream import Stream, added, builder_of, read_of, through
 from streamflow.core.schema import OBJECTS, Schema, StreamSchema
-from streamflow.errors import JobDefinitionError, Where
+from streamflow.errors import JobDefinitionError, Where, represented
 from streamflow.graph.logical import Input, OperatorNode
 from streamflow.operators.aggregates.combiner import Timestamp
 from streamflow.operators.contract.operator import LATE
@@ -25,7 +27,7 @@ from streamflow.operators.windows.applied import PANE_RECORDS, ApplyPanes
 from streamflow.operators.windows.windowing import WindowAggregateSpec
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import AggregateInput
-from streamflow.windows.aggregates import Aggregate, collect_list, reduce, top_k
+from streamflow.windows.aggregates import Aggregate, collect_list, count, reduce, top_k
 from streamflow.windows.assigners import Assigner
 from streamflow.windows.kept_values import TopK
 from streamflow.windows.python_functions import Aggregator
@@ -42,7 +44,6 @@ __all__ = [
     "WindowedStream",
     "aggregate_inputs",
     "check_aggregator",
-    "field_of",
     "reduction",
 ]
 
@@ -62,6 +63,8 @@ _ELSEWHERE: Final = {
     "allowed_lateness": "window(…, allowed_lateness=…)",
     "trigger": "window(…, trigger=…)",
     "triggering": "window(…, trigger=…)",
+    "fold": "reduce(function), or aggregate(…) with an sf.Aggregator",
+    "suppress": "no trigger: a window puts out one result, when it closes",
     "len": "count()",
     "size": "count()",
 }
@@ -292,7 +295,7 @@ def aggregate_inputs(
     for name, aggregate in aggregates.items():
         if not isinstance(aggregate, Aggregate):
             raise JobDefinitionError(
-                f"{name}={aggregate!r} is no aggregate", hint="give one like sf.count() or sf.sum('value')"
+                f"{name}={represented(aggregate)} is no aggregate", hint=_meant(aggregate)
             )
         if isinstance(aggregate, Aggregator):
             check_aggregator(aggregate)
@@ -307,6 +310,16 @@ def aggregate_inputs(
             aggregate = aggregate.with_by(pl.col(made[-1][0]))
         prepared.append((name, aggregate))
     return tuple(made), tuple(prepared)
+
+
+def _meant(given: Any) -> str:
+    """The hint for what was given in place of an aggregate."""
+    own = ", or an instance of a class derived from sf.Aggregator" if callable(given) else ""
+    if isfunction(given) and given.__module__ == count.__module__:
+        return f"call it: sf.{given.__name__}(…)"
+    if isinstance(given, type) and issubclass(given, Aggregator):
+        return f"give an instance: {given.__name__}('value')"
+    return f"give one like sf.count() or sf.sum('value'){own}"
 
 
 def check_aggregator(aggregator: Aggregator) -> None:
@@ -354,13 +367,3 @@ def _to_be_made(
         check_function(input, f"the input of {name}")
         return on_rows(input, schema, f"the input of {name}")
     return None
-
-
-def field_of(name: str) -> Callable[[Any], Any]:
-    """A function that reads one field of an object."""
-
-    def field(row: Any) -> Any:
-        return row[name]
-
-    field.__name__ = name
-    return field

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from streamflow.core import serde
-from streamflow.errors import RecordError
+from streamflow.errors import RecordError, Where
 
 __all__ = ["pack", "unpack"]
 
 
-def pack(value: Any, *, what: str = "the value") -> bytes:
-    """A value as bytes; raises RecordError that names `what` for a value that cannot be packed.
+def pack(value: Any, *, what: str = "the value", where: Where | None = None) -> bytes:
+    """A value as bytes; raises RecordError that names `what`, and `where` it was made, for a value that cannot be
+    packed.
 
     >>> unpack(pack({"best": (3, "a"), "seen": [1, 2]}))
     {'best': (3, 'a'), 'seen': [1, 2]}
@@ -22,7 +23,8 @@ def pack(value: Any, *, what: str = "the value") -> bytes:
     try:
         return serde.pack(value)
     except RecordError as error:
-        raise RecordError(f"{what} cannot be kept: {error.message}", record=value, hint=error.hint) from error
+        message = f"{what} cannot be kept: {error.message}"
+        raise RecordError(message, record=value, where=where, hint=error.hint) from error
 
 
 def unpack(data: bytes) -> Any:

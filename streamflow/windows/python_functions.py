@@ -20,8 +20,8 @@ from streamflow.core.copies import own_result
 from streamflow.core.kinds import SettledKind, any_column
 from streamflow.core.schema import annotated_type
 from streamflow.core.values import strict_column
-from streamflow.errors import RecordError, StreamflowError
-from streamflow.user_code import user_error
+from streamflow.errors import RecordError, StreamflowError, Where
+from streamflow.user_code import line_of_definition, user_error
 from streamflow.windows.accumulators import pack, unpack
 from streamflow.windows.aggregate import Aggregate, FoldedAggregate, is_known
 
@@ -102,7 +102,7 @@ class Aggregator(FoldedAggregate):
                         raise StreamflowError(f"{self.label}.add returned nothing: return the accumulator")
             except BaseException as raised:
                 raise user_error(f"{self.label}.add", raised, record=item) from raised
-            folded.append(pack(accumulator, what=f"the accumulator of {self.label}"))
+            folded.append(self._packed(accumulator, self.add))
         return folded
 
     def _created(self) -> Any:
@@ -117,7 +117,10 @@ class Aggregator(FoldedAggregate):
             merged = reduce(self.merge, unpacked)
         except BaseException as raised:
             raise user_error(f"{self.label}.merge", raised, record=unpacked, hint=_OF_SEVERAL) from raised
-        return pack(merged, what=f"the accumulator of {self.label}")
+        return self._packed(merged, self.merge)
+
+    def _packed(self, accumulator: Any, made_by: Callable[..., Any]) -> bytes:
+        return pack(accumulator, what=f"the accumulator of {self.label}", where=_of(made_by))
 
     def finish(
         self, accumulators: pl.Series, dtype: pl.DataType, settled: SettledKind | None = None
@@ -129,7 +132,10 @@ class Aggregator(FoldedAggregate):
                 found.append(own_result(self.result(accumulator), accumulator))
             except BaseException as raised:
                 raise user_error(f"{self.label}.result", raised, record=accumulator) from raised
-        return _series(accumulators.name, found, self.output(dtype), self.label, settled)
+        of, dtype = (self.label, self.result), self.output(dtype)
+        return _series(
+            accumulators.name, found, dtype, of, settled, "annotate the result's type, and return that"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +175,10 @@ class Reduce(FoldedAggregate):
         if self.packed:
             return accumulators
         values = [unpack(accumulator) for accumulator in accumulators]
-        return _series(accumulators.name, values, self.output(dtype), str(self), settled)
+        of, dtype = (f"reduce with {_name(self.reducer)}", self.reducer), self.output(dtype)
+        return _series(
+            accumulators.name, values, dtype, of, settled, "return a record like the two that it is given"
+        )
 
     def _shown(self) -> list[str]:
         return [*([] if self.packed else super()._shown()[:1]), _name(self.reducer)]
@@ -183,7 +192,7 @@ class Reduce(FoldedAggregate):
                 raise user_error(
                     _name(self.reducer), raised, record=(value, item), hint=_OF_SEVERAL
                 ) from raised
-        return pack(value, what=f"the value of {_name(self.reducer)}")
+        return pack(value, what=f"the value of {_name(self.reducer)}", where=_of(self.reducer))
 
 
 def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
@@ -192,20 +201,28 @@ def any_own(aggregates: Iterable[tuple[str, Aggregate]]) -> bool:
 
 
 def _series(
-    name: str, values: list[Any], dtype: pl.DataType, what: str, settled: SettledKind | None
+    name: str,
+    values: list[Any],
+    dtype: pl.DataType,
+    of: tuple[str, Callable[..., Any]],
+    settled: SettledKind | None,
+    hint: str,
 ) -> pl.Series:
+    """The results of a function, `of` by what it is called, as a column."""
     column, misfits = (
         strict_column(name, values, dtype, whole=True)
         if is_known(dtype)
         else any_column(name, values, settled)
     )
+    what, function = of
     for index, why in misfits.items():
-        raise RecordError(
-            f"results of {what} do not fit one column: {why}",
-            record=values[index],
-            hint="annotate the function's result type, and return that",
-        )
+        message = f"results of {what} do not fit one column: {why}"
+        raise RecordError(message, record=values[index], where=_of(function), hint=hint)
     return column
+
+
+def _of(function: Callable[..., Any]) -> Where:
+    return Where(code=line_of_definition(function))
 
 
 def _name(function: Callable[..., Any]) -> str:
