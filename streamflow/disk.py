@@ -13,10 +13,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 __all__ = ["CHUNK_BYTES", "FOREIGN", "NO_LINKS", "Disk", "FileInfo", "LocalDisk"]
 
@@ -38,8 +37,7 @@ NO_LINKS: Final = frozenset(
 """Errors of a file system without second names."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """A file's facts as the disk gives them, without following a symbolic link.
 
     `modified` counts microseconds since 1970. Two names with the same `identity`, size and time are one file, or the
@@ -193,7 +191,7 @@ class LocalDisk:
         return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def info(self, path: Path) -> FileInfo:
-        found = path.lstat()
+        found = os.lstat(path)
         return FileInfo(
             size=found.st_size,
             modified=found.st_mtime_ns // 1_000,

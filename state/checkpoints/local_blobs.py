@@ -14,6 +14,7 @@ import platform
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -232,15 +233,17 @@ class LocalBlobs:
     def _path(self, key: str) -> Path:
         """The path of a key, if no symbolic link leads there."""
         self._check_root()
-        place = self._root
+        folder, _, name = check_key(key).rpartition("/")
+        above = _folders(self._root, folder)
+        place = above[-1] / name
         with _told("read", key, self.place):
-            for name in check_key(key).split("/"):
-                place /= name
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    if self._disk.info(place).is_link:
-                        raise StateError(
-                            f"{place} is a symbolic link", hint="checkpoints are kept without links"
-                        )
+            for each in (*above[1:], place):
+                try:
+                    is_link = self._disk.info(each).is_link
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                if is_link:
+                    raise StateError(f"{each} is a symbolic link", hint="checkpoints are kept without links")
         return place
 
     def _check_root(self) -> None:
@@ -342,6 +345,13 @@ class LocalBlobs:
                     continue
                 self._changed(*folders[number:])
                 raise UnsyncedError(f"{folder} may not survive a crash: {_reason(error)}") from error
+
+
+@lru_cache
+def _folders(root: Path, folder: str) -> tuple[Path, ...]:
+    """The root, and the folders on the way to that of this key. Each is asked for with each blob below it."""
+    names = folder.split("/") if folder else []
+    return tuple(itertools.accumulate(names, Path.joinpath, initial=root))
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:

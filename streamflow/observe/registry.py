@@ -171,8 +171,11 @@ class Metrics:
     def _handle(
         self, name: str, help: str, kind: Literal["counter", "gauge"], labels: Mapping[str, str] | None
     ) -> Metric:
-        series = self._metrics.setdefault(name, {})
-        return series.setdefault(_key(labels), Metric(name, help, kind, {**self._labels, **(labels or {})}))
+        series, key = self._metrics.setdefault(name, {}), _key(labels)
+        found = series.get(key)
+        if found is not None:
+            return found
+        return series.setdefault(key, Metric(name, help, kind, {**self._labels, **(labels or {})}))
 
 
 def _key(labels: Mapping[str, str] | None) -> _Key:

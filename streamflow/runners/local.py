@@ -316,9 +316,9 @@ class LocalJob:
 
     def _told_settings(self) -> dict[str, Any]:
         """The settings that differ from the defaults."""
-        names = (name for name in Settings.names() if name != "mode")
-        given = {name: getattr(self._settings, name) for name in names}
-        return {name: value for name, value in given.items() if value != getattr(Settings(), name)}
+        default = Settings()
+        given = {name: getattr(self._settings, name) for name in Settings.names() if name != "mode"}
+        return {name: value for name, value in given.items() if value != getattr(default, name)}
 
     def _serve(self) -> OperatingServer | None:
         settings = self._settings
