@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-__all__ = ["calling_line", "is_users", "shown_path"]
+__all__ = ["calling_line", "is_users", "is_users_module", "shown_path"]
 
 _LIBRARIES: Final = tuple(
     sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
@@ -38,14 +38,19 @@ def calling_line() -> str | None:
 def is_users(code: CodeType, module: Mapping[str, Any]) -> bool:
     """Whether code of a module with these names is the user's: neither this package's nor a library's nor compiled
     from text (as dataclasses compile theirs)."""
-    given = module.get("__name__")
-    name = given if isinstance(given, str) else ""
-    if name == "streamflow" or name.startswith("streamflow."):
-        return False
     file = code.co_filename
-    if name == "__main__" and file.startswith(_PACKAGE):
+    main = module.get("__name__") == "__main__"
+    if main and file.startswith(_PACKAGE):
         return False  # python -m streamflow
-    if file.startswith(_MADE) or (file == "<string>" and name != "__main__") or _library(file):
+    if file.startswith(_MADE) or (file == "<string>" and not main):
+        return False
+    return not _library(file) and is_users_module(module)
+
+
+def is_users_module(module: Mapping[str, Any]) -> bool:
+    """Whether a module with these names is the user's: neither this package's nor a library's."""
+    name = module.get("__name__")
+    if isinstance(name, str) and (name == "streamflow" or name.startswith("streamflow.")):
         return False
     # Compiled code gives the place where it was compiled, like "msgpack/_packer.pyx"; its module gives the installed
     # one.

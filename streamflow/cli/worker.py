@@ -28,6 +28,7 @@ from streamflow.runners.processes.service import WorkerService
 from streamflow.runners.processes.starting import Introduction
 from streamflow.runners.processes.versions import own_versions
 from streamflow.runners.program import Program
+from streamflow.runners.used_values import check_values, used_values
 from streamflow.runtime.control.messages import Hello, Raised
 from streamflow.runtime.ports import Ports
 from streamflow.runtime.relayed_logs import LogRelay, relayed
@@ -79,6 +80,7 @@ def work(
         try:
             if introduction.program is not None:
                 graph = imported(introduction.program, held)
+                check_values(used_values(graph), introduction.values)
         except StreamflowError as error:
             failure = error
         relay = LogRelay(lambda: _relay(relay, link))

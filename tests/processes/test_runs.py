@@ -210,6 +210,22 @@ def test_workers_whose_source_is_another_one_are_refused() -> None:
         check_same(text(5), text(50))
 
 
+def test_a_global_that_is_set_behind_the_import_of_the_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scaling.py"
+    file.write_text(
+        "import streamflow as sf\n"
+        "sf.setting('base', '')\n"
+        "FACTOR = 1\n"
+        "job = sf.Job('scaling')\n"
+        "rows = job.read(sf.MemorySource([{'n': 1}]))\n"
+        "rows.map(lambda row: {'n': row['n'] * FACTOR}, schema={'n': sf.Int64}).collect()\n"
+    )
+    job, _ = loaded("job", tmp_path, file)
+    sys.modules["__job_scaling__"].FACTOR = 10  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="map-1, FACTOR of <lambda>; workers import"):
+        asyncio.run(job.run_async(runner="processes", processes=2))
+
+
 def test_a_file_that_builds_another_job_each_time_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "changing.py"
     file.write_text(

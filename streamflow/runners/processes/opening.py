@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from streamflow.config import Secret, Settings, cores
 from streamflow.errors import ConfigError
 from streamflow.graph.logical import LogicalGraph
@@ -15,6 +17,7 @@ from streamflow.runners.processes.pool import WorkerPool
 from streamflow.runners.processes.starting import Introduction, Starter, Subprocesses
 from streamflow.runners.program import Program
 from streamflow.runners.ray.starting import RayWorkers, ray_program
+from streamflow.runners.used_values import used_values
 from streamflow.runtime.control.placement import Placement
 from streamflow.runtime.transport.tls import Tls
 from streamflow.time.clock import Clock, entropy
@@ -60,7 +63,8 @@ def pool_for(
     else:
         shipped, tls = program(), None
         starter = Subprocesses(_MODULE, share=workers)
-    introduction = introduction_by(settings, shipped, tls)
+    values = {} if shipped is None else used_values(graph)
+    introduction = replace(introduction_by(settings, shipped, tls), values=values)
     server = ControlServer(Secret(introduction.secret), tls=tls)
     return WorkerPool(workers, starter, server, introduction, clock=clock)
 

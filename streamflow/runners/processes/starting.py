@@ -59,6 +59,8 @@ class Introduction(msgspec.Struct, frozen=True):
     log_level: str
     program: Program | None
     """The job; None: the starter hands over the job's graph."""
+    values: dict[str, str] = {}
+    """The digests of what the job holds and its functions use, by name, if workers import the job."""
     tls: Tls | None = None
     lz4: bool = False
     coordinator: str = ""
